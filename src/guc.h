@@ -1,0 +1,20 @@
+/*
+ * guc.h
+ *	  Every setting.  Units, ranges and meaning stand in guc.c's table.
+ */
+#ifndef PFA_GUC_H
+#define PFA_GUC_H
+
+#include "postgres.h"
+
+extern bool pfa_guc_enabled;
+extern bool pfa_guc_write_back;
+extern int	pfa_guc_max_concurrent_syncs;
+extern double pfa_guc_max_delete_fraction;
+extern char *pfa_guc_allowed_hosts;
+extern int	pfa_guc_run_retention_days;
+extern int	pfa_guc_event_retention_days;
+
+extern void pfa_guc_define(void);
+
+#endif							/* PFA_GUC_H */

@@ -1,0 +1,87 @@
+/*
+ * registry.h
+ *	  What the processes of this extension tell each other in shared memory.
+ *
+ * Three things: an entry a database (who schedules it, whether workers are
+ * barred), a slot a running sync (live progress, cancel flag, work shared with
+ * the sync's helper), and wake-ups.  Numbers only: no pointer that means
+ * something in one process.  Without shared_preload_libraries there is no
+ * shared memory; pfa_registry_available() says so, and a run's slot then lives
+ * in the process (pfa_slot_create_local).
+ */
+#ifndef PFA_REGISTRY_H
+#define PFA_REGISTRY_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/spin.h"
+
+#define PFA_MAX_SLOTS	64
+#define PFA_ORGANIZATION_LEN 64 /* bytes, with the NUL */
+
+typedef enum PfaPhase
+{
+	PFA_PHASE_STARTING,
+	PFA_PHASE_READING,			/* asking PEMS */
+	PFA_PHASE_WAITING,			/* for a retry or Retry-After */
+	PFA_PHASE_SWEEPING,
+	PFA_PHASE_FINISHING
+} PfaPhase;
+
+/* Live state of one running sync. */
+typedef struct PfaSlot
+{
+	pg_atomic_uint32 in_use;
+	Oid			database;
+	int64		run_id;
+	char		organization_id[PFA_ORGANIZATION_LEN];
+	int			leader_pid;
+	TimestampTz started_at;
+	pg_atomic_uint32 cancel;	/* set by pfa_sync_cancel */
+	pg_atomic_uint32 phase;		/* PfaPhase */
+	pg_atomic_uint64 rows_seen;
+	pg_atomic_uint64 rows_total;	/* 0: not known */
+	Oid			server_oid;		/* foreign server it reads from */
+	pg_atomic_uint64 not_before;	/* TimestampTz: PEMS asked to wait until
+									 * then (Retry-After); 0: nothing asked */
+
+	/*
+	 * Pages still to be claimed, [next_low, next_high): the leader takes from
+	 * the low end, its helper from the high end, so that two processes meet
+	 * at one place only.  Guarded by mutex.
+	 */
+	slock_t		mutex;
+	int64		next_low;
+	int64		next_high;
+	int64		page_rows;		/* rows asked for a page */
+	int64		page_step;		/* positions from page to page, less than
+								 * page_rows: pages overlap */
+	char		max_version[PFA_ORGANIZATION_LEN];	/* greatest pemsVersion
+													 * seen */
+	int			helper_pid;		/* 0: none */
+	bool		helper_failed;
+	bool		stop;			/* leader failed: helper must leave */
+} PfaSlot;
+
+extern bool pfa_registry_available(void);
+
+/* ---- slots ---- */
+extern PfaSlot *pfa_slot_acquire(int64 run_id, const char *organization_id);	/* NULL: none free */
+extern PfaSlot *pfa_slot_create_local(int64 run_id,
+									  const char *organization_id);
+extern void pfa_slot_release(PfaSlot *slot);	/* both kinds; also on exit */
+extern PfaSlot *pfa_slot_find(Oid database, int64 run_id);	/* or NULL */
+extern int	pfa_slot_index(const PfaSlot *slot);
+extern PfaSlot *pfa_slot_by_index(int i);
+
+/* ---- wake-ups ---- */
+/* Wake this database's scheduler when the transaction commits. */
+extern void pfa_wake_scheduler_at_commit(void);
+extern void pfa_wake_scheduler_now(Oid database);
+/* CREATE EXTENSION: have the launcher look at this database at commit. */
+extern void pfa_wake_launcher_at_commit(void);
+/* Signal the process that works on a slot (sets its latch). */
+extern void pfa_wake_slot(const PfaSlot *slot);
+
+#endif							/* PFA_REGISTRY_H */

@@ -1,0 +1,757 @@
+/*
+ * pages.c
+ *	  Read the pages of a listing and hand their records to apply.c.
+ *
+ * Several pages are on their way at a time.  Their records are written in
+ * transactions that never span a wait: when a page has ended, or when one has
+ * brought more than FLUSH_BYTES of records, what has come is compared and
+ * written, and the transaction ends before the network is looked at again.
+ *
+ * Each finished page leaves a row in pfa_sync_page in the transaction of its
+ * last records.  Saved earlier, it could survive a crash that they did not.
+ *
+ * Two processes may read one listing: the leader claims pages from the low
+ * end, its helper from the high end, so that pages that overlap are written by
+ * two processes only where these meet.  Whatever goes missing between them,
+ * through a crash or through rows that shifted, is found by the coverage test.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "sync/retry.h"
+#include "sync/run_state.h"
+
+/* Records of a page are written when so many bytes of them have come. */
+#define FLUSH_BYTES		((size_t) 8 * 1024 * 1024)
+
+/* Rows that a page shares with the one before it. */
+#define OVERLAP_ROWS	32
+
+/* How often a gap may be read again before the run gives up. */
+#define MAX_GAP_READS	32
+
+/* Pages in flight and waiting for a retry, at most. */
+#define MAX_PAGES		16
+
+/* Longest wait without a look at the cancel flag. */
+#define WAIT_SLICE_MS	500
+
+/* A page being read: one or more attempts at the same rows. */
+typedef struct Page
+{
+	bool		in_use;
+	bool		done;
+	int64		page_no;		/* negative: read again to close a gap */
+	int64		offset;
+	char	   *after_id;		/* keyset: rows from this id on */
+	char	   *counted_to;		/* rows up to this id are counted already */
+	char	   *counted_from;	/* and from this one on; NULL: none */
+	int			attempt;
+	TimestampTz not_before;		/* of the next attempt */
+	PfaGridPage *fetch;			/* NULL between attempts */
+
+	/* of this attempt */
+	char	   *settled;		/* ids up to here are written and judged */
+	bool		blind;			/* a record without id was rejected: what it
+								 * was called is not known, so judge none */
+	int64		seen;
+	int64		rejected;
+	/* of all attempts */
+	int64		inserted;
+	int64		updated;
+
+	/* of the finished page */
+	bool		last;
+	char	   *lower;
+	char	   *upper;
+	int64		nrows;
+} Page;
+
+typedef struct Reader
+{
+	PfaRunState *state;
+	Page		pages[MAX_PAGES];
+	int			npages;
+} Reader;
+
+/* One write of a page's records, for the body of a transaction. */
+typedef struct Flush
+{
+	Page	   *page;
+	bool		final;
+	const char *lower;
+	const char *upper;
+	PfaApplyResult result;
+} Flush;
+
+static char *
+keep(PfaRunState *state, const char *text)
+{
+	return text == NULL ? NULL : MemoryContextStrdup(state->ctx, text);
+}
+
+static void
+release(char **text)
+{
+	if (*text != NULL)
+		pfree(*text);
+	*text = NULL;
+}
+
+/* ---- what a page says about the listing ---- */
+
+/*
+ * Is this page the end of the listing?
+ *
+ * A short page is the end only when the total agrees or is not told: PEMS may
+ * return fewer rows than it was asked for.  Totals may be wrong, so where
+ * MORERECORDPRESENT is there it has the first word.
+ */
+static bool
+is_last(const PfaGridResult *result, const Page *page, int64 asked)
+{
+	int64		reached = page->offset + result->nrows;
+
+	if (page->after_id != NULL || result->total < 0)
+	{
+		if (result->more >= 0)
+			return result->more == 0;
+		return result->nrows < asked;
+	}
+	if (result->more == 1)
+		return false;
+	if (result->more == 0)
+		return result->total <= reached;
+	if (result->nrows == 0)
+		return result->total <= page->offset;
+	if (result->total > reached)
+		return false;
+	return result->total == reached || result->nrows < asked;
+}
+
+/* An answer that contradicts itself is worth another try, never data. */
+static const char *
+contradiction(const PfaRunState *state, const PfaGridResult *result,
+			  const Page *page)
+{
+	if (!result->ascending)
+		return "PEMS did not list the records in the byte order of their ids";
+	if (result->nrows == 0 && result->more == 1)
+		return "PEMS returned no rows but says that more follow";
+	if (result->nrows == 0 && page->offset == 0 && result->total > 0)
+		return "PEMS returned no rows but counts some";
+	if (result->nrows > state->page_rows)
+		return "PEMS returned more rows than it was asked for";
+	return NULL;
+}
+
+/* ---- claiming ---- */
+
+static bool
+claim(PfaRunState *state, int64 *page_no)
+{
+	PfaSlot    *slot = state->slot;
+	bool		found;
+
+	SpinLockAcquire(&slot->mutex);
+	if (state->leader && state->end_page >= 0 &&
+		slot->next_high > state->end_page)
+		slot->next_high = Max(state->end_page, slot->next_low);
+	found = slot->next_low < slot->next_high;
+	if (found)
+		*page_no = state->leader ? slot->next_low++ : --slot->next_high;
+	SpinLockRelease(&slot->mutex);
+	return found;
+}
+
+static Page *
+free_page(Reader *reader)
+{
+	for (int i = 0; i < MAX_PAGES; i++)
+	{
+		Page	   *page = &reader->pages[i];
+
+		if (!page->in_use)
+		{
+			memset(page, 0, sizeof(Page));
+			page->in_use = true;
+			reader->npages++;
+			return page;
+		}
+	}
+	return NULL;
+}
+
+static void
+drop_page(Reader *reader, Page *page)
+{
+	if (page->fetch != NULL)
+		pfa_grid_page_free(page->fetch);
+	release(&page->settled);
+	release(&page->lower);
+	release(&page->upper);
+	release(&page->after_id);
+	release(&page->counted_to);
+	release(&page->counted_from);
+	page->in_use = false;
+	reader->npages--;
+}
+
+/* ---- writing ---- */
+
+/* Greatest id in the batch, of records and rejects, or NULL. */
+static const char *
+greatest_id(PfaBatch *batch)
+{
+	int			nrecords = pfa_batch_nrecords(batch);
+	const PfaReject *rejects = pfa_batch_rejects(batch);
+	const char *id = NULL;
+
+	if (nrecords > 0)
+	{
+		PfaRecord  *last = &pfa_batch_records(batch)[nrecords - 1];
+
+		id = pnstrdup(last->id, last->id_len);
+	}
+	for (int i = 0; i < pfa_batch_nrejects(batch); i++)
+	{
+		if (rejects[i].id[0] != '\0' &&
+			(id == NULL || strcmp(rejects[i].id, id) > 0))
+			id = rejects[i].id;
+	}
+	return id;
+}
+
+static void
+take_client_counts(PfaRunState *state, PfaRunCounts *counts)
+{
+	int64		calls = pfa_grid_client_calls(state->client);
+	int64		bytes = pfa_grid_client_bytes(state->client);
+
+	counts->api_calls += calls - state->calls_saved;
+	counts->bytes_received += bytes - state->bytes_saved;
+}
+
+static void
+write_page(PfaRunState *state, void *arg)
+{
+	Flush	   *flush = arg;
+	Page	   *page = flush->page;
+	PfaBatch   *batch = pfa_grid_page_batch(page->fetch);
+	bool		judge = state->full && !page->blind;
+
+	pfa_apply_batch(state->apply, batch, judge, flush->lower, flush->upper,
+					!flush->final, &flush->result);
+	if (flush->result.nvanished > 0)
+		pfa_vanished_insert(state->run_id, flush->result.vanished,
+							flush->result.nvanished);
+	if (pfa_batch_nrejects(batch) > 0)
+		pfa_reject_insert(state->run_id,
+						  state->organization->organization_id,
+						  pfa_batch_rejects(batch),
+						  pfa_batch_nrejects(batch));
+	if (flush->final)
+	{
+		PfaPageRow	row = {0};
+
+		row.page_no = page->page_no;
+		row.lower_id = page->lower;
+		row.upper_id = page->upper;
+		row.counts = state->unsaved;
+		row.counts.rows_seen += page->seen;
+		row.counts.rows_inserted += page->inserted + flush->result.inserted;
+		row.counts.rows_updated += page->updated + flush->result.updated;
+		row.counts.rows_rejected += page->rejected;
+		row.counts.rows_vanished += flush->result.nvanished;
+		take_client_counts(state, &row.counts);
+		pfa_page_insert(state->run_id, &row);
+	}
+}
+
+static void
+note_version(PfaRunState *state, const char *version)
+{
+	PfaSlot    *slot = state->slot;
+
+	if (version == NULL || strlen(version) >= sizeof(slot->max_version))
+		return;
+	SpinLockAcquire(&slot->mutex);
+	if (strcmp(version, slot->max_version) > 0)
+		strcpy(slot->max_version, version);
+	SpinLockRelease(&slot->mutex);
+}
+
+/* Records of the batch that another page has counted, or will. */
+static int64
+counted_elsewhere(PfaRunState *state, const Page *page, PfaBatch *batch,
+				  const PfaGridResult *result)
+{
+	int			nrecords = pfa_batch_nrecords(batch);
+	PfaRecord  *records = pfa_batch_records(batch);
+	int			head = 0;
+	int			tail = 0;
+
+	/*
+	 * The page before has not been read by this process: it is counted as if
+	 * no row had shifted.
+	 */
+	if (page->counted_to == NULL && page->page_no > 0)
+		return page->settled == NULL && result->nforeign == 0 ?
+			Min(state->page_rows - state->page_step, nrecords) : 0;
+
+	while (page->counted_to != NULL && head < nrecords &&
+		   strcmp(pnstrdup(records[head].id, records[head].id_len),
+				  page->counted_to) <= 0)
+		head++;
+	while (page->counted_from != NULL && head + tail < nrecords &&
+		   strcmp(pnstrdup(records[nrecords - 1 - tail].id,
+						   records[nrecords - 1 - tail].id_len),
+				  page->counted_from) >= 0)
+		tail++;
+	return head + tail;
+}
+
+/*
+ * Compare and write what has come of a page.  With final, the page is
+ * complete and its row in pfa_sync_page goes with it.
+ */
+static void
+flush_page(Reader *reader, Page *page, bool final)
+{
+	PfaRunState *state = reader->state;
+	PfaBatch   *batch = pfa_grid_page_batch(page->fetch);
+	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
+	const PfaReject *rejects = pfa_batch_rejects(batch);
+	Flush		flush = {0};
+	MemoryContext turn;
+	MemoryContext caller;
+
+	turn = AllocSetContextCreate(state->ctx, "pfa_vanguard page",
+								 ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(turn);
+
+	for (int i = 0; i < pfa_batch_nrejects(batch); i++)
+		page->blind |= rejects[i].id[0] == '\0';
+
+	flush.page = page;
+	flush.final = final;
+	flush.lower = page->settled != NULL ? page->settled : page->lower;
+	flush.upper = final ? page->upper : greatest_id(batch);
+	page->seen += pfa_batch_nrecords(batch) + pfa_batch_nrejects(batch) -
+		counted_elsewhere(state, page, batch, result);
+	page->rejected += pfa_batch_nrejects(batch);
+
+	pfa_run_transaction(state, true, write_page, &flush);
+
+	page->inserted += flush.result.inserted;
+	page->updated += flush.result.updated;
+	note_version(state, flush.result.max_version);
+	if (final)
+	{
+		memset(&state->unsaved, 0, sizeof(state->unsaved));
+		state->calls_saved = pfa_grid_client_calls(state->client);
+		state->bytes_saved = pfa_grid_client_bytes(state->client);
+		pg_atomic_fetch_add_u64(&state->slot->rows_seen,
+								Max(page->seen, 0));
+	}
+	else if (flush.upper != NULL)
+	{
+		release(&page->settled);
+		page->settled = keep(state, flush.upper);
+	}
+	pfa_batch_reset(batch);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(turn);
+}
+
+/* ---- an attempt at a page ---- */
+
+static void
+start_page(PfaRunState *state, Page *page)
+{
+	PfaGridRequest request = {0};
+
+	request.offset = page->offset;
+	request.nrows = (int) state->page_rows;
+	request.after_id = page->after_id;
+	request.modified_since = state->modified_since;
+
+	page->attempt++;
+	page->seen = 0;
+	page->rejected = 0;
+	page->blind = false;
+	release(&page->settled);
+	page->fetch = pfa_grid_page_start(state->client, &request);
+}
+
+/*
+ * Have everyone who reads from this server wait: PEMS limits the tenant, not
+ * the request.
+ */
+static void
+pause_server(PfaRunState *state, TimestampTz until)
+{
+	if (pfa_registry_available())
+	{
+		for (int i = 0; i < PFA_MAX_SLOTS; i++)
+		{
+			PfaSlot    *slot = pfa_slot_by_index(i);
+
+			if (pg_atomic_read_u32(&slot->in_use) &&
+				slot->database == MyDatabaseId &&
+				slot->server_oid == state->source->server_oid)
+				pg_atomic_write_u64(&slot->not_before, (uint64) until);
+		}
+	}
+	pg_atomic_write_u64(&state->slot->not_before, (uint64) until);
+}
+
+/* The attempt came to nothing: plan the next one, or give up. */
+static void
+retry_page(PfaRunState *state, Page *page, const char *reason)
+{
+	double		retry_after = pfa_grid_page_retry_after(page->fetch);
+	int			status = pfa_grid_page_status(page->fetch);
+	bool		limited = status == 429 && retry_after >= 0;
+	int			allowed = state->source->max_retries * (limited ? 20 : 1);
+	TimestampTz until;
+
+	if (page->attempt > allowed)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not read from PEMS: %s", reason),
+				 errdetail("The page at position %lld was asked for %d times.",
+						   (long long) page->offset, page->attempt)));
+
+	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										pfa_retry_delay_ms(page->attempt,
+														   retry_after));
+	if (retry_after >= 0)
+		pause_server(state, until);
+	page->not_before = until;
+	state->unsaved.retries++;
+	ereport(DEBUG1,
+			(errmsg_internal("page at position %lld failed: %s",
+							 (long long) page->offset, reason)));
+	pfa_grid_page_free(page->fetch);
+	page->fetch = NULL;
+}
+
+static void
+finish_page(Reader *reader, Page *page)
+{
+	PfaRunState *state = reader->state;
+	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
+	const char *wrong = contradiction(state, result, page);
+
+	if (wrong != NULL)
+	{
+		retry_page(state, page, wrong);
+		return;
+	}
+	page->nrows = result->nrows;
+	page->last = is_last(result, page, state->page_rows);
+	if (page->nrows > 0 || (page->last && page->offset == 0 &&
+							page->after_id == NULL))
+	{
+		const char *first = pfa_grid_page_first_id(page->fetch);
+
+		page->lower = page->offset == 0 && page->after_id == NULL ?
+			NULL : keep(state, page->after_id != NULL ?
+						page->after_id : first);
+		page->upper = page->last ? NULL :
+			keep(state, pfa_grid_page_last_id(page->fetch));
+		flush_page(reader, page, true);
+		pfa_coverage_add(state->coverage, page->page_no, page->lower,
+						 page->upper);
+	}
+	state->foreign += result->nforeign;
+	if (result->total >= 0 && page->after_id == NULL)
+		state->total = result->total;
+	if (page->nrows > 0)
+		state->reached = Max(state->reached, page->offset + page->nrows);
+	if ((page->last || page->nrows == 0) && page->page_no >= 0)
+		state->end_page = page->page_no;
+	page->done = true;
+}
+
+/* Look at a page after a wait: has it ended, or brought enough to write? */
+static void
+attend_page(Reader *reader, Page *page)
+{
+	PfaRunState *state = reader->state;
+
+	switch (pfa_grid_page_outcome(page->fetch))
+	{
+		case PFA_GRID_RUNNING:
+			if (pfa_batch_bytes(pfa_grid_page_batch(page->fetch)) >=
+				FLUSH_BYTES &&
+				pfa_grid_page_result(page->fetch)->ascending)
+			{
+				if (page->lower == NULL && page->offset > 0)
+					page->lower = keep(state,
+									   pfa_grid_page_first_id(page->fetch));
+				flush_page(reader, page, false);
+			}
+			break;
+		case PFA_GRID_PAGE:
+			release(&page->lower);
+			finish_page(reader, page);
+			break;
+		case PFA_GRID_TRANSIENT:
+			release(&page->lower);
+			retry_page(state, page, pfa_grid_page_error(page->fetch));
+			break;
+		case PFA_GRID_DENIED:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("PEMS refused the credentials: %s",
+							pfa_grid_page_error(page->fetch)),
+					 errhint("Check the user mapping for server \"%s\".",
+							 state->source->server_name)));
+			break;
+		case PFA_GRID_FINAL:
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("could not read from PEMS: %s",
+							pfa_grid_page_error(page->fetch))));
+			break;
+	}
+}
+
+/* ---- the loop ---- */
+
+static TimestampTz
+server_pause(PfaRunState *state)
+{
+	return (TimestampTz) pg_atomic_read_u64(&state->slot->not_before);
+}
+
+/* Start what may start; how long until something else may, at most a slice. */
+static long
+start_pages(Reader *reader)
+{
+	PfaRunState *state = reader->state;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz pause = server_pause(state);
+	long		wait = WAIT_SLICE_MS;
+	bool		reading = false;
+
+	for (int i = 0; i < MAX_PAGES; i++)
+	{
+		Page	   *page = &reader->pages[i];
+		TimestampTz when = Max(page->not_before, pause);
+
+		if (!page->in_use || page->done)
+			continue;
+		if (page->fetch == NULL && when <= now)
+			start_page(state, page);
+		if (page->fetch != NULL)
+			reading = true;
+		else
+			wait = Min(wait, TimestampDifferenceMilliseconds(now, when) + 1);
+	}
+	pg_atomic_write_u32(&state->slot->phase,
+						reading ? PFA_PHASE_READING : PFA_PHASE_WAITING);
+	return wait;
+}
+
+/* One turn: wait for news of any page and act on it. */
+static void
+turn(Reader *reader)
+{
+	PfaRunState *state = reader->state;
+	long		wait;
+
+	pfa_run_check_stop(state);
+	wait = start_pages(reader);
+	pfa_grid_wait(state->client, FLUSH_BYTES, wait);
+	for (int i = 0; i < MAX_PAGES; i++)
+	{
+		Page	   *page = &reader->pages[i];
+
+		if (page->in_use && !page->done && page->fetch != NULL)
+			attend_page(reader, page);
+	}
+	if (state->progress != NULL)
+		state->progress(state->slot, state->progress_arg);
+}
+
+/* Read one page by itself; gap (or NULL) says what is counted already. */
+static Page *
+read_alone(Reader *reader, int64 page_no, int64 offset, const char *after_id,
+		   const PfaGap *gap)
+{
+	Page	   *page = free_page(reader);
+
+	page->page_no = page_no;
+	page->offset = offset;
+	page->after_id = keep(reader->state, after_id);
+	if (gap != NULL)
+	{
+		page->counted_to = keep(reader->state, gap->after);
+		page->counted_from = keep(reader->state, gap->before);
+	}
+	while (!page->done)
+		turn(reader);
+	return page;
+}
+
+void
+pfa_pages_first(PfaRunState *state)
+{
+	Reader		reader = {0};
+	Page	   *page;
+	int64		overlap;
+
+	reader.state = state;
+	state->end_page = -1;
+	state->total = -1;
+	/* An overlap takes at least three rows to show. */
+	state->page_rows = Max(state->source->page_size, 3);
+	state->page_step = state->page_rows;
+	page = read_alone(&reader, 0, 0, NULL, NULL);
+
+	/* PEMS may have a page size of its own, smaller than ours. */
+	if (!page->last)
+		state->page_rows = Max(page->nrows, 3);
+	overlap = Max(Min(OVERLAP_ROWS, state->page_rows / 4), 2);
+	state->page_step = state->page_rows - overlap;
+	pg_atomic_write_u64(&state->slot->rows_total, (uint64) Max(state->total, 0));
+	drop_page(&reader, page);
+}
+
+void
+pfa_pages_read(PfaRunState *state)
+{
+	Reader		reader = {0};
+	bool		more = true;
+
+	reader.state = state;
+	for (;;)
+	{
+		while (more && reader.npages < Min(state->source->requests_in_flight,
+										   MAX_PAGES))
+		{
+			int64		page_no;
+			Page	   *page;
+
+			more = claim(state, &page_no);
+			if (!more)
+				break;
+			if (pfa_coverage_upper_of(state->coverage, page_no) != NULL)
+				continue;		/* read before a crash */
+			page = free_page(&reader);
+			page->page_no = page_no;
+			page->offset = page_no * state->page_step;
+			page->counted_to = keep(state,
+									pfa_coverage_upper_of(state->coverage,
+														  page_no - 1));
+		}
+		if (reader.npages == 0)
+			return;
+		turn(&reader);
+		for (int i = 0; i < MAX_PAGES; i++)
+		{
+			if (reader.pages[i].in_use && reader.pages[i].done)
+				drop_page(&reader, &reader.pages[i]);
+		}
+	}
+}
+
+/* ---- closing gaps ---- */
+
+/*
+ * Keyset: the next page begins at the last id of the one before.  An answer
+ * that does not get beyond it has ignored the filter.
+ */
+static void
+follow_keys(PfaRunState *state, Reader *reader, const PfaGap *gap,
+			int64 page_no)
+{
+	Page	   *page = read_alone(reader, page_no, 0, gap->after, gap);
+
+	if (page->nrows == 0)
+	{
+		/* Even the last row is gone: nothing follows it. */
+		pfa_coverage_add(state->coverage, page_no, gap->after, NULL);
+	}
+	else if (page->upper != NULL && strcmp(page->upper, gap->after) <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("PEMS does not honor the filter on record ids"),
+				 errhint("Set option pagination of server \"%s\" to \"offset\".",
+						 state->source->server_name)));
+	drop_page(reader, page);
+}
+
+/*
+ * Where to look for what is missing: rows that moved down while pages were
+ * read are before the position where the far side of the gap was found.  The
+ * open end follows what has been reached.
+ */
+static int64
+gap_position(PfaRunState *state, const PfaGap *gap)
+{
+	if (gap->before_page > 0)
+		return gap->before_page * state->page_step - state->page_rows / 2;
+	if (gap->before == NULL)
+		return state->reached - (state->page_rows - state->page_step);
+	return 0;
+}
+
+/* Read at position; if that missed the gap, move position towards it. */
+static void
+read_gap(PfaRunState *state, Reader *reader, const PfaGap *gap,
+		 int64 page_no, int64 *position)
+{
+	Page	   *page;
+
+	*position = Max(*position, 0);
+	page = read_alone(reader, page_no, *position, NULL, gap);
+	if (page->nrows == 0 ||
+		(page->lower != NULL && gap->after != NULL &&
+		 strcmp(page->lower, gap->after) >= 0))
+		*position -= state->page_step;
+	else
+		*position += state->page_step;
+	drop_page(reader, page);
+}
+
+void
+pfa_pages_complete(PfaRunState *state)
+{
+	Reader		reader = {0};
+	PfaGap		gap;
+	int64		next_page = 1;
+	int64		position = 0;
+	char	   *same_gap = NULL;
+	int			reads = 0;
+
+	reader.state = state;
+	while (pfa_coverage_gap(state->coverage, &gap))
+	{
+		/* Each look must get further, or it counts against the run. */
+		if (same_gap == NULL || gap.after == NULL ||
+			strcmp(same_gap, gap.after) != 0)
+		{
+			position = gap_position(state, &gap);
+			release(&same_gap);
+			same_gap = keep(state, gap.after);
+			reads = 0;
+		}
+		if (++reads > MAX_GAP_READS)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_ERROR),
+					 errmsg("PEMS returned an incomplete listing"),
+					 errdetail("Records after \"%s\" are missing from its pages, or move faster than they can be read.",
+							   gap.after == NULL ? "" : gap.after)));
+		if (state->keyset)
+			follow_keys(state, &reader, &gap, next_page++);
+		else
+			read_gap(state, &reader, &gap, -next_page++, &position);
+	}
+}
