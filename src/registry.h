@@ -75,6 +75,12 @@ extern PfaSlot *pfa_slot_find(Oid database, int64 run_id);	/* or NULL */
 extern int	pfa_slot_index(const PfaSlot *slot);
 extern PfaSlot *pfa_slot_by_index(int i);
 
+/*
+ * Start a second worker for the run in slot; false where none can be had.  Set
+ * by bgw/ when the library is preloaded, NULL otherwise: sync/ stands below it.
+ */
+extern bool (*pfa_helper_start) (PfaSlot *slot);
+
 /* ---- wake-ups ---- */
 /* Wake this database's scheduler when the transaction commits. */
 extern void pfa_wake_scheduler_at_commit(void);

@@ -115,13 +115,37 @@ pfa_coverage_gap(PfaCoverage *coverage, PfaGap *gap)
 	return true;
 }
 
-const char *
-pfa_coverage_upper_of(const PfaCoverage *coverage, int64 page_no)
+static const Interval *
+find_page(const PfaCoverage *coverage, int64 page_no)
 {
 	for (int i = 0; i < coverage->nintervals; i++)
 	{
 		if (coverage->intervals[i].page_no == page_no)
-			return coverage->intervals[i].upper;
+			return &coverage->intervals[i];
 	}
 	return NULL;
+}
+
+const char *
+pfa_coverage_upper_of(const PfaCoverage *coverage, int64 page_no)
+{
+	const Interval *interval = find_page(coverage, page_no);
+
+	return interval == NULL ? NULL : interval->upper;
+}
+
+bool
+pfa_coverage_has(const PfaCoverage *coverage, int64 page_no)
+{
+	return find_page(coverage, page_no) != NULL;
+}
+
+int64
+pfa_coverage_max_page(const PfaCoverage *coverage)
+{
+	int64		max = -1;
+
+	for (int i = 0; i < coverage->nintervals; i++)
+		max = Max(max, coverage->intervals[i].page_no);
+	return max;
 }

@@ -43,4 +43,8 @@ extern bool pfa_coverage_gap(PfaCoverage *coverage, PfaGap *gap);
 extern const char *pfa_coverage_upper_of(const PfaCoverage *coverage,
 										 int64 page_no);
 
+extern bool pfa_coverage_has(const PfaCoverage *coverage, int64 page_no);
+/* Greatest page number, -1 where there is none. */
+extern int64 pfa_coverage_max_page(const PfaCoverage *coverage);
+
 #endif							/* PFA_COVERAGE_H */

@@ -30,6 +30,12 @@
 /* Rows that a page shares with the one before it. */
 #define OVERLAP_ROWS	32
 
+/* An overlap takes at least three rows to show. */
+#define MIN_PAGE_ROWS	3
+
+/* Number of a second look at the first page. */
+#define FIRST_AGAIN		INT64_MIN
+
 /* How often a gap may be read again before the run gives up. */
 #define MAX_GAP_READS	32
 
@@ -47,7 +53,8 @@ typedef struct Page
 	int64		page_no;		/* negative: read again to close a gap */
 	int64		offset;
 	char	   *after_id;		/* keyset: rows from this id on */
-	char	   *counted_to;		/* rows up to this id are counted already */
+	bool		counted;		/* all rows are counted already */
+	char	   *counted_to;		/* rows up to this id are */
 	char	   *counted_from;	/* and from this one on; NULL: none */
 	int			attempt;
 	TimestampTz not_before;		/* of the next attempt */
@@ -294,6 +301,9 @@ counted_elsewhere(PfaRunState *state, const Page *page, PfaBatch *batch,
 	int			head = 0;
 	int			tail = 0;
 
+	if (page->counted)
+		return nrecords;
+
 	/*
 	 * The page before has not been read by this process: it is counted as if
 	 * no row had shifted.
@@ -326,12 +336,12 @@ flush_page(Reader *reader, Page *page, bool final)
 	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
 	const PfaReject *rejects = pfa_batch_rejects(batch);
 	Flush		flush = {0};
-	MemoryContext turn;
+	MemoryContext work;
 	MemoryContext caller;
 
-	turn = AllocSetContextCreate(state->ctx, "pfa_vanguard page",
+	work = AllocSetContextCreate(state->ctx, "pfa_vanguard page",
 								 ALLOCSET_DEFAULT_SIZES);
-	caller = MemoryContextSwitchTo(turn);
+	caller = MemoryContextSwitchTo(work);
 
 	for (int i = 0; i < pfa_batch_nrejects(batch); i++)
 		page->blind |= rejects[i].id[0] == '\0';
@@ -364,7 +374,7 @@ flush_page(Reader *reader, Page *page, bool final)
 	}
 	pfa_batch_reset(batch);
 	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(turn);
+	MemoryContextDelete(work);
 }
 
 /* ---- an attempt at a page ---- */
@@ -600,28 +610,50 @@ read_alone(Reader *reader, int64 page_no, int64 offset, const char *after_id,
 	return page;
 }
 
+/* Read the beginning of the listing; how many rows came. */
+static int64
+read_first(Reader *reader, int64 page_no, bool counted, bool *last)
+{
+	Page	   *page = free_page(reader);
+	int64		nrows;
+
+	page->page_no = page_no;
+	page->counted = counted;
+	while (!page->done)
+		turn(reader);
+	nrows = page->nrows;
+	*last = page->last;
+	drop_page(reader, page);
+	return nrows;
+}
+
 void
 pfa_pages_first(PfaRunState *state)
 {
 	Reader		reader = {0};
-	Page	   *page;
+	bool		counted = pfa_coverage_has(state->coverage, 0);
+	int64		asked = Max(state->source->page_size, MIN_PAGE_ROWS);
+	int64		nrows;
 	int64		overlap;
+	bool		last;
 
 	reader.state = state;
-	state->end_page = -1;
-	state->total = -1;
-	/* An overlap takes at least three rows to show. */
-	state->page_rows = Max(state->source->page_size, 3);
-	state->page_step = state->page_rows;
-	page = read_alone(&reader, 0, 0, NULL, NULL);
+	state->page_rows = asked;
+	state->page_step = asked;
 
-	/* PEMS may have a page size of its own, smaller than ours. */
-	if (!page->last)
-		state->page_rows = Max(page->nrows, 3);
+	nrows = read_first(&reader, 0, counted, &last);
+
+	/*
+	 * A first page that is short although more follow shows PEMS's own limit,
+	 * or was an accident: then it is longer the second time.
+	 */
+	if (!last && nrows < asked)
+		nrows = Max(nrows, read_first(&reader, FIRST_AGAIN, true, &last));
+	if (!last)
+		state->page_rows = Max(nrows, MIN_PAGE_ROWS);
 	overlap = Max(Min(OVERLAP_ROWS, state->page_rows / 4), 2);
 	state->page_step = state->page_rows - overlap;
 	pg_atomic_write_u64(&state->slot->rows_total, (uint64) Max(state->total, 0));
-	drop_page(&reader, page);
 }
 
 void
@@ -642,7 +674,7 @@ pfa_pages_read(PfaRunState *state)
 			more = claim(state, &page_no);
 			if (!more)
 				break;
-			if (pfa_coverage_upper_of(state->coverage, page_no) != NULL)
+			if (pfa_coverage_has(state->coverage, page_no))
 				continue;		/* read before a crash */
 			page = free_page(&reader);
 			page->page_no = page_no;
@@ -699,7 +731,10 @@ gap_position(PfaRunState *state, const PfaGap *gap)
 	if (gap->before_page > 0)
 		return gap->before_page * state->page_step - state->page_rows / 2;
 	if (gap->before == NULL)
-		return state->reached - (state->page_rows - state->page_step);
+		return Max(state->reached -
+				   (state->page_rows - state->page_step),
+				   pfa_coverage_max_page(state->coverage) *
+				   state->page_step);
 	return 0;
 }
 

@@ -14,9 +14,13 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/xact.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/procarray.h"
@@ -25,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog/schedule.h"
+#include "guc.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
 
@@ -67,12 +72,15 @@ begin_transaction(bool relaxed)
 
 	/*
 	 * Looked at anew in each transaction, so that DROP EXTENSION never waits
-	 * for more than a batch.
+	 * for more than a batch.  A worker whose extension has gone leaves quietly.
 	 */
-	if (!OidIsValid(pfa_extension_oid(true)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"pfa_vanguard\" has been dropped")));
+	if (OidIsValid(pfa_extension_oid(true)))
+		return;
+	if (MyBgworkerEntry != NULL)
+		proc_exit(0);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("extension \"pfa_vanguard\" has been dropped")));
 }
 
 static void
@@ -410,9 +418,8 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 
 typedef struct Ending
 {
-	const char *status;
+	PfaScheduleOutcome outcome;
 	const char *error;			/* or NULL */
-	bool		denied;			/* credentials were refused */
 	PfaRunCounts counts;
 	int64		deleted;
 	int64		run_usecs;
@@ -545,7 +552,7 @@ finish_completed(PfaRunState *state, void *arg)
 	pfa_state_update(organization_id, watermark, state->mapping_hash,
 					 layout != NULL ? layout : state->organization->layout,
 					 state->full);
-	pfa_schedule_finished(organization_id, true, false, NULL);
+	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);
 	pfa_page_forget(state->run_id);
 }
 
@@ -556,18 +563,16 @@ finish_otherwise(PfaRunState *state, void *arg)
 	const char *organization_id = state->slot->organization_id;
 
 	sum_counts(state, &ending->counts);
-	pfa_run_finish(state->run_id, ending->status, &ending->counts,
-				   Max(state->total, 0), ending->error);
-	if (strcmp(ending->status, "failed") == 0)
-	{
-		pfa_schedule_finished(organization_id, false, ending->denied,
-							  ending->error);
-		pfa_event_write(ERROR, "sync", organization_id, state->run_id,
-						ending->denied ? "sync_denied" : "sync_failed",
+	pfa_run_finish(state->run_id,
+				   ending->outcome == PFA_OUTCOME_CANCELLED ? "cancelled" :
+				   "failed", &ending->counts, Max(state->total, 0),
+				   ending->error);
+	pfa_schedule_finished(organization_id, ending->outcome, ending->error);
+	if (ending->outcome != PFA_OUTCOME_CANCELLED)
+		pfa_event_write(WARNING, "sync", organization_id, state->run_id,
+						ending->outcome == PFA_OUTCOME_DENIED ?
+						"sync_denied" : "sync_failed",
 						ending->error, NULL);
-	}
-	else
-		pfa_schedule_cancelled(organization_id);
 	pfa_page_forget(state->run_id);
 }
 
@@ -610,11 +615,11 @@ static void
 record_failure(PfaRunState *state, const ErrorData *edata)
 {
 	Ending		ending = {0};
-	bool		cancelled = edata->sqlerrcode == ERRCODE_QUERY_CANCELED;
 
-	ending.status = cancelled ? "cancelled" : "failed";
-	ending.denied =
-		edata->sqlerrcode == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+	ending.outcome =
+		edata->sqlerrcode == ERRCODE_QUERY_CANCELED ? PFA_OUTCOME_CANCELLED :
+		edata->sqlerrcode == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ?
+		PFA_OUTCOME_DENIED : PFA_OUTCOME_FAILED;
 	ending.error = edata->detail == NULL ? edata->message :
 		psprintf("%s (%s)", edata->message, edata->detail);
 	pg_atomic_write_u32(&state->slot->cancel, 0);
