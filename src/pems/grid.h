@@ -13,7 +13,7 @@ typedef struct PfaGridRequest
 {
 	int64		offset;			/* 0-based position of the first row */
 	int			nrows;			/* page size */
-	const char *after_id;		/* keyset: only pfs_id > this; or NULL */
+	const char *after_id;		/* keyset: only pfs_id >= this; or NULL */
 	const char *modified_since; /* delta: only pfs_lastmodified >= this; or NULL */
 } PfaGridRequest;
 

@@ -53,4 +53,10 @@ typedef struct PfaSource
 extern PfaSource *pfa_source_load(Oid server_oid, Oid role);
 extern void pfa_source_wipe(PfaSource *source);
 
+/*
+ * Say that the credentials role has for the server were given for the server's
+ * present origin (pfa_credential_origin).
+ */
+extern void pfa_source_bind(Oid server_oid, Oid role);
+
 #endif							/* PFA_SOURCE_H */
