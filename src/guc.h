@@ -12,8 +12,8 @@ extern bool pfa_guc_write_back;
 extern int	pfa_guc_max_concurrent_syncs;
 extern double pfa_guc_max_delete_fraction;
 extern char *pfa_guc_allowed_hosts;
-extern int	pfa_guc_run_retention_days;
-extern int	pfa_guc_event_retention_days;
+extern int	pfa_guc_run_retention;	/* minutes */
+extern int	pfa_guc_event_retention;	/* minutes */
 
 extern void pfa_guc_define(void);
 

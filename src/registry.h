@@ -81,13 +81,83 @@ extern PfaSlot *pfa_slot_by_index(int i);
  */
 extern bool (*pfa_helper_start) (PfaSlot *slot);
 
+/* ---- workers ---- */
+
+typedef enum PfaWorkerKind
+{
+	PFA_WORKER_LAUNCHER,
+	PFA_WORKER_SCHEDULER,
+	PFA_WORKER_SYNC,
+	PFA_WORKER_HELPER			/* second process of one sync */
+} PfaWorkerKind;
+
+/*
+ * Put this process into the table of workers, before it connects to the
+ * database; it leaves by itself at exit.  False where it must not run: the
+ * database is barred, or the table is full.
+ */
+extern bool pfa_worker_enter(PfaWorkerKind kind, Oid database);
+/* Workers of a kind; database InvalidOid: of all. */
+extern int	pfa_worker_count(PfaWorkerKind kind, Oid database);
+extern bool pfa_worker_known(int pid);
+
+/*
+ * Keep workers out of a database from here on, and ask those in it to leave.
+ * Bars count; each needs its pfa_database_unbar, and an exiting process lifts
+ * what it left.
+ */
+extern void pfa_database_bar(Oid database);
+extern void pfa_database_unbar(Oid database);
+extern bool pfa_database_is_barred(Oid database);
+/* Send SIGTERM to the workers of a database; how many there are. */
+extern int	pfa_database_dismiss(Oid database);
+
+/* ---- what is known of each database ---- */
+
+#define PFA_MAX_DATABASES	512
+
+typedef enum PfaDatabaseState
+{
+	PFA_DATABASE_UNKNOWN,		/* nobody has looked yet */
+	PFA_DATABASE_PRESENT,		/* has the extension */
+	PFA_DATABASE_ABSENT			/* has not */
+} PfaDatabaseState;
+
+typedef struct PfaDatabase
+{
+	Oid			oid;			/* InvalidOid: entry not in use */
+	PfaDatabaseState state;
+	bool		requested;		/* look again: CREATE EXTENSION committed */
+	TimestampTz waiting_since;	/* for a worker; 0: not waiting */
+} PfaDatabase;
+
+/* A copy of entry i, false where it is not in use. */
+extern bool pfa_database_read(int i, PfaDatabase *entry);
+/* Index of the database's entry, made if need be; -1 where all are in use. */
+extern int	pfa_database_enter(Oid database);
+extern void pfa_database_forget(int i);
+/* The launcher takes up a request. */
+extern void pfa_database_clear_request(int i);
+extern void pfa_database_set_state(Oid database, PfaDatabaseState state);
+extern void pfa_database_set_waiting(Oid database, bool waiting);
+/* Does another database wait for a worker, for longer than this one? */
+extern bool pfa_database_others_wait(Oid database);
+
 /* ---- wake-ups ---- */
 /* Wake this database's scheduler when the transaction commits. */
 extern void pfa_wake_scheduler_at_commit(void);
 extern void pfa_wake_scheduler_now(Oid database);
 /* CREATE EXTENSION: have the launcher look at this database at commit. */
 extern void pfa_wake_launcher_at_commit(void);
+extern void pfa_wake_launcher_now(void);
+/* ALTER EXTENSION UPDATE: have this database's workers start anew at commit. */
+extern void pfa_dismiss_workers_at_commit(void);
 /* Signal the process that works on a slot (sets its latch). */
 extern void pfa_wake_slot(const PfaSlot *slot);
+
+/* ---- for shmem.c and pfa_vanguard.c ---- */
+extern Size pfa_registry_shmem_size(void);
+extern void pfa_registry_shmem_startup(void);
+extern void pfa_registry_init(void);	/* transaction callbacks */
 
 #endif							/* PFA_REGISTRY_H */

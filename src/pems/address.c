@@ -250,7 +250,10 @@ pfa_url_parse(const char *text, PfaUrl *url, const char **reason)
 
 	url->ipv6 = *host == '[';
 	if (url->ipv6)
-		end = memchr(++host, ']', authority_end - host);
+	{
+		host++;
+		end = memchr(host, ']', authority_end - host);
+	}
 	else
 		end = host + strcspn(host, ":/");
 	*reason = "must name a host: a DNS name, an IPv4 address, or an IPv6 address in brackets";

@@ -59,6 +59,12 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	size_t		room;
 	long		status = 0;
 
+	if (transfer->pause_wanted)
+	{
+		/* libcurl keeps these bytes and brings them again */
+		transfer->paused = true;
+		return CURL_WRITEFUNC_PAUSE;
+	}
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	transfer->body_bytes += len;
 	if (status == 200)
@@ -141,8 +147,11 @@ address_allowed(const PfaHttp *http, const struct sockaddr *address)
 
 	if (class == PFA_ADDRESS_FORBIDDEN)
 		return false;
+	/* plain http stays on this machine, and a name for it must be known */
 	if (!http->url.https)
-		return class == PFA_ADDRESS_LOOPBACK;
+		return class == PFA_ADDRESS_LOOPBACK &&
+			(http->private_hosts_allowed ||
+			 pfa_host_is_loopback(http->url.host));
 	/* with a proxy this is the proxy's address, which a superuser has set */
 	return class == PFA_ADDRESS_PUBLIC || http->private_hosts_allowed ||
 		http->proxy != NULL;
@@ -774,6 +783,33 @@ pfa_http_conclude(PfaHttpTransfer *transfer, CURLcode code)
 	else if (transfer->body_bytes > LARGE_BODY)
 		http->buffer_size = BUFFER_PLAIN;
 	http->news = true;
+}
+
+void
+pfa_http_pause(PfaHttpTransfer *transfer)
+{
+	transfer->pause_wanted = true;
+}
+
+void
+pfa_http_resume(PfaHttpTransfer *transfer)
+{
+	sigset_t	all;
+	sigset_t	before;
+	CURLcode	code;
+
+	transfer->pause_wanted = false;
+	if (!transfer->paused || transfer->outcome != PFA_HTTP_RUNNING)
+		return;
+	transfer->paused = false;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+
+	/* an error here is told to us alone: libcurl would go on without it */
+	if (code != CURLE_OK)
+		pfa_http_conclude(transfer, code);
 }
 
 PfaHttpOutcome

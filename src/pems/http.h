@@ -69,6 +69,14 @@ extern PfaHttpTransfer *pfa_http_post(PfaHttp *http, const char *path,
 extern void pfa_http_wait(PfaHttp *http, long timeout_ms,
 						  bool (*wake) (void *arg), void *arg);
 
+/*
+ * Take no more of a body for now (a sink may call it, for its own transfer),
+ * and go on.  The time limit runs on while a wait is under way.  Resuming can
+ * run the sink at once, and end the transfer.
+ */
+extern void pfa_http_pause(PfaHttpTransfer *transfer);
+extern void pfa_http_resume(PfaHttpTransfer *transfer);
+
 extern PfaHttpOutcome pfa_http_outcome(const PfaHttpTransfer *transfer);
 extern int	pfa_http_status(const PfaHttpTransfer *transfer);	/* 0 if none */
 /* Seconds asked for by Retry-After (number, or date against Date); -1: none */

@@ -23,6 +23,7 @@
 #include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "utils/wait_event.h"
 
 /* Events taken from the set at a time. */
 #define EVENTS_A_ROUND	16
@@ -152,7 +153,8 @@ update_set(PfaHttp *http)
 		if (http->set != NULL)
 			FreeWaitEventSet(http->set);
 		http->set = NULL;
-		http->set = PfaCreateWaitEventSet(http->nsockets + 2);
+		http->set = pfa_create_wait_event_set(http->context,
+											  http->nsockets + 2);
 		AddWaitEventToSet(http->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch,
 						  NULL);
 		AddWaitEventToSet(http->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET,
@@ -246,7 +248,7 @@ run_round(PfaHttp *http, int64 until)
 		until = Min(until, http->timer_at);
 	n = WaitEventSetWait(http->set,
 						 Min(Max(until - now, 0), LONGEST_NAP_MS),
-						 events, EVENTS_A_ROUND, pfa_wait_event_http());
+						 events, EVENTS_A_ROUND, PG_WAIT_EXTENSION);
 	for (int i = 0; i < n; i++)
 	{
 		int			what = 0;

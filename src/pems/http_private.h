@@ -81,6 +81,8 @@ struct PfaHttpTransfer
 
 	/* noted by callbacks */
 	bool		sink_stopped;
+	bool		pause_wanted;	/* take no more */
+	bool		paused;			/* libcurl has been told so */
 	bool		encoded;		/* Content-Encoding was there */
 	bool		address_refused;
 	bool		address_tried;

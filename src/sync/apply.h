@@ -15,6 +15,8 @@ typedef struct PfaApplyResult
 	int64		unchanged;
 	int			nvanished;		/* stored ids in the range that no record has */
 	const char **vanished;		/* palloc'd in the caller's context */
+	int			nrejected;		/* records that no index entry can hold */
+	const PfaReject *rejects;	/* palloc'd; beside those of the batch */
 	const char *max_version;	/* greatest pemsVersion, or NULL; palloc'd */
 } PfaApplyResult;
 

@@ -167,7 +167,7 @@ claim(PfaRunState *state, int64 *page_no)
 	if (state->leader && state->end_page >= 0 &&
 		slot->next_high > state->end_page)
 		slot->next_high = Max(state->end_page, slot->next_low);
-	found = slot->next_low < slot->next_high;
+	found = slot->run_id == state->run_id && slot->next_low < slot->next_high;
 	if (found)
 		*page_no = state->leader ? slot->next_low++ : --slot->next_high;
 	SpinLockRelease(&slot->mutex);

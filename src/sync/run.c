@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/procarray.h"
@@ -141,8 +142,18 @@ void
 pfa_run_check_stop(PfaRunState *state)
 {
 	CHECK_FOR_INTERRUPTS();
+	if (MyBgworkerEntry != NULL && ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (!pfa_guc_enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("setting \"pfa_vanguard.enabled\" was switched off")));
 	if (pg_atomic_read_u32(&state->slot->cancel) ||
-		(!state->leader && state->slot->stop))
+		(!state->leader &&
+		 (state->slot->stop || state->slot->run_id != state->run_id)))
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("sync was cancelled")));
@@ -407,11 +418,19 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 		state->page_step = slot->page_step;
 		pfa_pages_read(state);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
-		MemoryContextDelete(state->ctx);
+		/* A run that ended without us is no error. */
+		if (!slot->stop && slot->run_id == run_id &&
+			pg_atomic_read_u32(&slot->cancel) == 0)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(TopMemoryContext);
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextDelete(state->ctx);
 }
 
 /* ---- the end of a run ---- */
@@ -569,7 +588,7 @@ finish_otherwise(PfaRunState *state, void *arg)
 				   ending->error);
 	pfa_schedule_finished(organization_id, ending->outcome, ending->error);
 	if (ending->outcome != PFA_OUTCOME_CANCELLED)
-		pfa_event_write(WARNING, "sync", organization_id, state->run_id,
+		pfa_event_write(ERROR, "sync", organization_id, state->run_id,
 						ending->outcome == PFA_OUTCOME_DENIED ?
 						"sync_denied" : "sync_failed",
 						ending->error, NULL);

@@ -107,6 +107,39 @@ sim_body_truncate(SimBody *body, size_t total)
 	}
 }
 
+/* The next bytes, at most max; 0 at the end. */
+size_t
+sim_body_read(SimBody *body, char *out, size_t max)
+{
+	size_t		done = 0;
+
+	while (done < max)
+	{
+		size_t		len;
+
+		if (body->piece == body->npieces)
+		{
+			if (body->repeat == 0 || body->repeat >= body->npieces)
+				break;
+			body->piece = body->repeat;
+		}
+		len = body->pieces[body->piece].iov_len - body->used;
+		if (len > max - done)
+			len = max - done;
+		memcpy(out + done,
+			   (const char *) body->pieces[body->piece].iov_base + body->used,
+			   len);
+		done += len;
+		body->used += len;
+		if (body->used == body->pieces[body->piece].iov_len)
+		{
+			body->piece++;
+			body->used = 0;
+		}
+	}
+	return done;
+}
+
 void
 sim_body_free(SimBody *body)
 {

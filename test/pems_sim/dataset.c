@@ -8,6 +8,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "sim.h"
 
@@ -16,9 +17,10 @@
 SimDataset	sim_data;
 
 void
-sim_data_init(uint64_t seed)
+sim_data_init(uint64_t seed, int nbad)
 {
 	sim_data.seed = seed;
+	sim_data.nbad = nbad;
 	pthread_mutex_init(&sim_data.lock, NULL);
 	/* generated records were all modified in 2025 */
 	sim_data.clock = (int64_t) sim_days(2026, 1, 1) * 86400000;
@@ -28,7 +30,13 @@ sim_data_init(uint64_t seed)
 int64_t
 sim_data_tick(void)
 {
-	return ++sim_data.clock;
+	struct timespec now;
+	int64_t		ms;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	ms = (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	sim_data.clock = ms > sim_data.clock ? ms : sim_data.clock + 1;
+	return sim_data.clock;
 }
 
 static SimBlock *
@@ -63,7 +71,9 @@ sim_block_release(SimBlock *block)
 {
 	if (atomic_fetch_sub(&block->refs, 1) > 1)
 		return;
-	sim_text_release(block->text);
+	sim_text_release(block->base);
+	sim_text_release(block->patch);
+	free(block->source);
 	pthread_mutex_destroy(&block->lock);
 	free(block->records);
 	free(block->modified);
@@ -124,6 +134,7 @@ org_publish(SimOrg *org, SimListing *listing)
 	old = org->listing;
 	org->listing = listing;
 	pthread_mutex_unlock(&org->lock);
+	atomic_fetch_add(&sim_data.version, 1);
 	sim_listing_release(old);
 }
 
@@ -158,7 +169,7 @@ fill_blocks(void *arg)
 		int			i;
 
 		for (i = 0; i < block->nrows; i++)
-			sim_generate(&block->records[i], job->org->name,
+			sim_generate(&block->records[i], job->org,
 						 (uint32_t) (job->listing->starts[b] + i + 1));
 		block_finish(block);
 	}
@@ -177,6 +188,7 @@ sim_org_create(const char *name, int64_t nrows)
 	if (sim_data.norgs >= SIM_MAX_ORGS)
 		return NULL;
 	org->name = strdup(name);
+	org->id_width = nrows > 800000 ? 8 : 6;
 	org->last_serial = (uint32_t) nrows;
 	pthread_mutex_init(&org->lock, NULL);
 	job.listing = listing_create((int) (nrows / BLOCK_ROWS + 1));
@@ -195,11 +207,12 @@ sim_org_create(const char *name, int64_t nrows)
 	org->listing = job.listing;
 	sim_data.orgs[sim_data.norgs] = org;
 	atomic_fetch_add(&sim_data.norgs, 1);
+	atomic_fetch_add(&sim_data.version, 1);
 	return org;
 }
 
-const SimRecord *
-sim_listing_record(const SimListing *listing, int64_t row)
+SimBlock *
+sim_listing_block(const SimListing *listing, int64_t row, int *index)
 {
 	int			low = 0;
 	int			high = listing->nblocks;
@@ -213,7 +226,30 @@ sim_listing_record(const SimListing *listing, int64_t row)
 		else
 			high = middle;
 	}
-	return &listing->blocks[low]->records[row - listing->starts[low]];
+	*index = (int) (row - listing->starts[low]);
+	return listing->blocks[low];
+}
+
+const SimRecord *
+sim_listing_record(const SimListing *listing, int64_t row)
+{
+	int			index;
+	SimBlock   *block = sim_listing_block(listing, row, &index);
+
+	return &block->records[index];
+}
+
+/* NULL where there is no such record. */
+const SimRecord *
+sim_listing_find(const SimListing *listing, const char *id)
+{
+	int64_t		row = sim_listing_search(listing, id, false);
+	const SimRecord *record;
+
+	if (row >= listing->nrows)
+		return NULL;
+	record = sim_listing_record(listing, row);
+	return strcmp(record->id, id) == 0 ? record : NULL;
 }
 
 /* Number of rows whose id is below `id`, or (after) not above it. */
@@ -243,13 +279,17 @@ compare_edits(const void *a, const void *b)
 				  ((const SimEdit *) b)->record.id);
 }
 
-/* One block and the edits that fall into it, as none, one or two blocks. */
+/*
+ * One block and the edits that fall into it, as blocks of the new listing.
+ * The new blocks keep the text of rows that did not change.
+ */
 static void
-merge_block(SimListing *listing, const SimBlock *old, const SimEdit *edits,
-			int64_t nedits)
+merge_block(SimOrg *org, SimListing *listing, SimBlock *old,
+			const SimEdit *edits, int64_t nedits)
 {
 	int			old_rows = old ? old->nrows : 0;
 	SimRecord  *merged = sim_alloc((old_rows + nedits) * sizeof(SimRecord));
+	uint32_t   *origin = sim_alloc((old_rows + nedits) * sizeof(uint32_t));
 	int64_t		n = 0;
 	int64_t		e = 0;
 	int64_t		from;
@@ -261,9 +301,13 @@ merge_block(SimListing *listing, const SimBlock *old, const SimEdit *edits,
 			strcmp(old->records[r].id, edits[e].record.id);
 
 		if (cmp < 0)
+		{
+			origin[n] = (uint32_t) r;
 			merged[n++] = old->records[r++];
+		}
 		else
 		{
+			origin[n] = SIM_PATCHED;
 			if (!edits[e].remove)
 				merged[n++] = edits[e].record;
 			e++;
@@ -279,9 +323,12 @@ merge_block(SimListing *listing, const SimBlock *old, const SimEdit *edits,
 
 		memcpy(block->records, merged + from, rows * sizeof(SimRecord));
 		block_finish(block);
+		if (old)
+			sim_block_inherit(block, old, org, origin + from);
 		listing_add(listing, block);
 	}
 	free(merged);
+	free(origin);
 }
 
 /*
@@ -297,7 +344,7 @@ sim_data_apply(SimOrg *org, SimEdit *edits, int64_t nedits)
 	int			b;
 
 	qsort(edits, nedits, sizeof(SimEdit), compare_edits);
-	new = listing_create((int) (old->nblocks + nedits / BLOCK_ROWS + 2));
+	new = listing_create((int) (old->nblocks * 2 + nedits / BLOCK_ROWS + 2));
 	for (b = 0; b < old->nblocks; b++)
 	{
 		int64_t		first = e;
@@ -308,7 +355,7 @@ sim_data_apply(SimOrg *org, SimEdit *edits, int64_t nedits)
 					   old->blocks[b + 1]->records[0].id) < 0))
 			e++;
 		if (e > first)
-			merge_block(new, old->blocks[b], edits + first, e - first);
+			merge_block(org, new, old->blocks[b], edits + first, e - first);
 		else
 		{
 			atomic_fetch_add(&old->blocks[b]->refs, 1);
@@ -316,7 +363,7 @@ sim_data_apply(SimOrg *org, SimEdit *edits, int64_t nedits)
 		}
 	}
 	if (old->nblocks == 0 && nedits > 0)
-		merge_block(new, NULL, edits, nedits);
+		merge_block(org, new, NULL, edits, nedits);
 	org_publish(org, new);
 }
 
@@ -329,13 +376,15 @@ change_random(const SimOrg *org)
 /* Rows, ascending and distinct: about `fraction` of all, or `count` of them. */
 static int64_t *
 choose_rows(const SimListing *listing, double fraction, int64_t count,
-			uint64_t *random, int64_t *nchosen)
+			int64_t within, uint64_t *random, int64_t *nchosen)
 {
 	int64_t		total = listing->nrows;
 	int64_t    *chosen;
 	int64_t		n = 0;
 	int64_t		row;
 
+	if (within >= 0 && within < total)
+		total = within;
 	if (count <= 0)
 		count = (int64_t) (fraction * (double) total + 0.5);
 	if (count > total)
@@ -351,12 +400,12 @@ choose_rows(const SimListing *listing, double fraction, int64_t count,
 }
 
 /*
- * Change records: new values and a new pfs_lastmodified, or (touch_only) the
- * latter alone.  backdate_ms sets it back, as a late commit in PEMS does.
+ * Change records: new values and a new pfs_lastmodified.  backdate_ms sets
+ * the latter back, as a late commit in PEMS does.
  */
 int64_t
-sim_data_change(SimOrg *org, double fraction, int64_t count,
-				int64_t backdate_ms, bool touch_only)
+sim_data_change(SimOrg *org, double fraction, int64_t count, int64_t within,
+				int64_t backdate_ms)
 {
 	uint64_t	random;
 	int64_t    *rows;
@@ -366,15 +415,14 @@ sim_data_change(SimOrg *org, double fraction, int64_t count,
 
 	pthread_mutex_lock(&sim_data.lock);
 	random = change_random(org);
-	rows = choose_rows(org->listing, fraction, count, &random, &n);
+	rows = choose_rows(org->listing, fraction, count, within, &random, &n);
 	edits = sim_alloc(n * sizeof(SimEdit));
 	for (i = 0; i < n; i++)
 	{
 		SimRecord  *record = &edits[i].record;
 
 		*record = *sim_listing_record(org->listing, rows[i]);
-		if (!touch_only)
-			sim_regenerate(record, &random);
+		sim_regenerate(record, &random);
 		record->modified = sim_data_tick() - backdate_ms;
 		record->recordid++;
 	}
@@ -386,30 +434,34 @@ sim_data_change(SimOrg *org, double fraction, int64_t count,
 	return n;
 }
 
-/* New records: at the end of the listing, or scattered over it. */
+/* New records: at the end of the listing, or scattered over its beginning. */
 int64_t
-sim_data_insert(SimOrg *org, int64_t count, bool scattered)
+sim_data_insert(SimOrg *org, int64_t count, bool scattered, int64_t within)
 {
 	uint64_t	random;
 	SimEdit    *edits = sim_alloc(count * sizeof(SimEdit));
+	int64_t		rows;
 	int64_t		i;
 
 	pthread_mutex_lock(&sim_data.lock);
 	random = change_random(org);
+	rows = org->listing->nrows;
+	if (within >= 0 && within < rows)
+		rows = within;
 	for (i = 0; i < count; i++)
 	{
 		SimRecord  *record = &edits[i].record;
 		uint32_t	serial = ++org->last_serial;
 
-		sim_generate(record, org->name, serial);
-		if (scattered && org->listing->nrows > 0)
+		sim_generate(record, org, serial);
+		if (scattered && rows > 0)
 		{
 			char		id[96];
 			int64_t		row = (int64_t) (sim_random(&random) %
-										 (uint64_t) org->listing->nrows);
+										 (uint64_t) rows);
 
 			/* the serial makes it unique, the prefix puts it after a record */
-			snprintf(id, sizeof(id), "%.10s-%u",
+			snprintf(id, sizeof(id), "%.*s-%u", org->id_width + 4,
 					 sim_listing_record(org->listing, row)->id, serial);
 			record->id = sim_keep(id, strlen(id));
 		}
@@ -424,7 +476,8 @@ sim_data_insert(SimOrg *org, int64_t count, bool scattered)
 
 /* Delete one record by id, else a count or a fraction of them. */
 int64_t
-sim_data_delete(SimOrg *org, int64_t count, double fraction, const char *id)
+sim_data_delete(SimOrg *org, double fraction, int64_t count, int64_t within,
+				const char *id)
 {
 	SimEdit    *edits;
 	int64_t    *rows;
@@ -435,17 +488,15 @@ sim_data_delete(SimOrg *org, int64_t count, double fraction, const char *id)
 	pthread_mutex_lock(&sim_data.lock);
 	if (id)
 	{
-		int64_t		row = sim_listing_search(org->listing, id, false);
-
 		rows = sim_alloc(sizeof(int64_t));
-		rows[0] = row;
-		n = row < org->listing->nrows &&
-			strcmp(sim_listing_record(org->listing, row)->id, id) == 0;
+		rows[0] = sim_listing_search(org->listing, id, false);
+		n = sim_listing_find(org->listing, id) != NULL;
 	}
 	else
 	{
 		random = change_random(org);
-		rows = choose_rows(org->listing, fraction, count, &random, &n);
+		rows = choose_rows(org->listing, fraction, count, within, &random,
+						   &n);
 	}
 	edits = sim_alloc(n * sizeof(SimEdit));
 	for (i = 0; i < n; i++)

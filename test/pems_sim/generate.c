@@ -78,7 +78,7 @@ make_description(SimRecord *record, uint64_t *random)
 	char		text[160];
 	int			len;
 
-	if ((sim_settings.oddities & SIM_ODD_STRINGS) && chance(random, 10))
+	if (sim_settings.oddities && chance(random, 10))
 		len = snprintf(text, sizeof(text), "%s #%u",
 					   odd_texts[pick(random, lengthof(odd_texts))],
 					   record->serial);
@@ -115,6 +115,8 @@ make_money(SimRecord *record, uint64_t *random)
 		SIM_SCALE / 2 + unit * pick(random, 100);
 	record->number[SIM_PRICE] = (int64_t) (5000 + pick(random, 900000)) *
 		SIM_SCALE + unit * pick(random, 100);
+	if (sim_settings.oddities && chance(random, 2))
+		record->number[SIM_RATE] = -record->number[SIM_RATE];
 	if (chance(random, 5))
 		record->number[SIM_RATE] = SIM_NO_NUMBER;
 	if (chance(random, 40))
@@ -122,9 +124,9 @@ make_money(SimRecord *record, uint64_t *random)
 }
 
 void
-sim_generate(SimRecord *record, const char *org, uint32_t serial)
+sim_generate(SimRecord *record, const SimOrg *org, uint32_t serial)
 {
-	uint64_t	random = sim_hash(org, sim_data.seed) ^
+	uint64_t	random = sim_hash(org->name, sim_data.seed) ^
 		((uint64_t) serial * 0x9e3779b97f4a7c15u);
 	char		text[64];
 	int			kind = (int) pick(&random, lengthof(kinds));
@@ -135,7 +137,9 @@ sim_generate(SimRecord *record, const char *org, uint32_t serial)
 
 	memset(record, 0, sizeof(*record));
 	record->serial = serial;
-	snprintf(text, sizeof(text), "PFA-%06u", serial);
+	if (serial <= (uint32_t) sim_data.nbad)
+		record->bad = (uint8_t) (1 + serial % 2);
+	snprintf(text, sizeof(text), "PFA-%0*u", org->id_width, serial);
 	record->id = sim_keep(text, strlen(text));
 	record->salt = (uint32_t) sim_random(&random);
 	record->recordid = pick(&random, 20);
@@ -148,7 +152,7 @@ sim_generate(SimRecord *record, const char *org, uint32_t serial)
 	record->text[SIM_DOR] = dor < 60 ? "PROJECT" : dor < 88 ? "BEO" : "";
 	record->text[SIM_MANUFACTURER] = makers[maker][0];
 	record->text[SIM_MODEL] = makers[maker][1 + pick(&random, 2)];
-	snprintf(text, sizeof(text), "%.20s-C%u", org, pick(&random, 12) + 1);
+	snprintf(text, sizeof(text), "%.20s-C%u", org->name, pick(&random, 12) + 1);
 	record->text[SIM_CONTRACT] = sim_keep(text, strlen(text));
 	if (!chance(&random, 25))
 	{

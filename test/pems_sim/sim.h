@@ -3,8 +3,8 @@
  *	  Types and calls shared by the files of the PEMS simulator.
  *
  * Data is kept in immutable pieces with reference counts: an organization has
- * a listing, a listing has blocks of about a thousand records, a block may
- * have its JSON text.  A request takes a reference on the listing and serves
+ * a listing, a listing has blocks of about a thousand records, a block has
+ * its JSON text once somebody asked for it.  A request takes a reference on the listing and serves
  * slices of the texts without copying; a change builds new blocks and a new
  * listing beside the old one.  So a page is always consistent, and no request
  * waits for a change.
@@ -139,22 +139,29 @@ typedef struct SimRecord
 	int64_t		number[SIM_NNUMBERS];
 	int32_t		date[SIM_NDATES];	/* days since 1970-01-01 */
 	uint8_t		boolean[SIM_NBOOLEANS];
+	uint8_t		bad;			/* 1: a bad date is sent, 2: a bad number */
 	int64_t		modified;		/* milliseconds since 1970, of PEMS's clock */
 	uint32_t	recordid;		/* grows with each update */
 	uint32_t	salt;			/* picks fillers and spellings */
 	uint32_t	serial;
 } SimRecord;
 
-/* The text of a block's rows: each row ends with a comma. */
+/* Rendered rows; each ends with a comma. */
 typedef struct SimRowText
 {
 	atomic_int	refs;
-	uint32_t	generation;		/* of the rendering plan */
-	size_t		len;
+	int			nrows;
 	uint32_t   *offsets;		/* nrows + 1 */
 	char	   *data;
 } SimRowText;
 
+#define SIM_PATCHED		0x80000000u
+
+/*
+ * The rows' text is `base`, as rendered in one go.  A block made by a change
+ * shares the base of the block before it, and has the changed rows in
+ * `patch`; `source` tells for each row where it is.
+ */
 typedef struct SimBlock
 {
 	atomic_int	refs;
@@ -162,8 +169,11 @@ typedef struct SimBlock
 	SimRecord  *records;
 	int64_t    *modified;		/* copy of records[].modified, for scans */
 	int64_t		newest;			/* highest of them */
-	pthread_mutex_t lock;		/* protects text */
-	SimRowText *text;
+	pthread_mutex_t lock;		/* protects what follows */
+	uint32_t	generation;		/* of the plan it was rendered with */
+	SimRowText *base;
+	SimRowText *patch;
+	uint32_t   *source;			/* NULL: row i is row i of base */
 } SimBlock;
 
 typedef struct SimListing
@@ -178,10 +188,10 @@ typedef struct SimListing
 typedef struct SimOrg
 {
 	char	   *name;
+	int			id_width;		/* digits of an id: byte order is number order */
 	pthread_mutex_t lock;		/* protects listing */
 	SimListing *listing;
 	uint32_t	last_serial;
-	atomic_llong requests;
 } SimOrg;
 
 #define SIM_MAX_ORGS	20000
@@ -189,9 +199,11 @@ typedef struct SimOrg
 typedef struct SimDataset
 {
 	uint64_t	seed;
+	int			nbad;			/* unmappable records of each organization */
 	pthread_mutex_t lock;		/* one writer at a time */
 	SimOrg	   *orgs[SIM_MAX_ORGS];
 	atomic_int	norgs;
+	atomic_llong version;		/* grows with each published change */
 	int64_t		clock;			/* PEMS's clock: last pfs_lastmodified given */
 	uint64_t	changes;		/* seeds the next change */
 } SimDataset;
@@ -204,86 +216,147 @@ typedef struct SimEdit
 	SimRecord	record;			/* of a removal only the id counts */
 } SimEdit;
 
-extern void sim_data_init(uint64_t seed);
+extern void sim_data_init(uint64_t seed, int nbad);
 extern SimOrg *sim_org_find(const char *name);
 extern SimOrg *sim_org_create(const char *name, int64_t nrows);
 extern SimListing *sim_org_listing(SimOrg *org);	/* with a reference */
 extern void sim_listing_release(SimListing *listing);
 extern int64_t sim_listing_search(const SimListing *listing, const char *id,
 								  bool after);
+extern SimBlock *sim_listing_block(const SimListing *listing, int64_t row,
+								   int *index);
 extern const SimRecord *sim_listing_record(const SimListing *listing,
 										   int64_t row);
+extern const SimRecord *sim_listing_find(const SimListing *listing,
+										 const char *id);
 extern void sim_block_release(SimBlock *block);
 
-/* Changes; each takes the writer's lock itself and gives a count. */
+/*
+ * Changes; each takes the writer's lock itself and gives a count.  They fall
+ * on the first `within` rows only; a negative `within` stands for all rows.
+ */
 extern int64_t sim_data_change(SimOrg *org, double fraction, int64_t count,
-							   int64_t backdate_ms, bool touch_only);
-extern int64_t sim_data_insert(SimOrg *org, int64_t count, bool scattered);
-extern int64_t sim_data_delete(SimOrg *org, int64_t count, double fraction,
-							   const char *id);
+							   int64_t within, int64_t backdate_ms);
+extern int64_t sim_data_insert(SimOrg *org, int64_t count, bool scattered,
+							   int64_t within);
+extern int64_t sim_data_delete(SimOrg *org, double fraction, int64_t count,
+							   int64_t within, const char *id);
 /* With the writer's lock held: */
 extern void sim_data_apply(SimOrg *org, SimEdit *edits, int64_t nedits);
 extern int64_t sim_data_tick(void);
 
-extern void sim_generate(SimRecord *record, const char *org, uint32_t serial);
+extern void sim_generate(SimRecord *record, const SimOrg *org,
+						 uint32_t serial);
 extern void sim_regenerate(SimRecord *record, uint64_t *random);
 
-/* ---- render.c: rows as JSON ---- */
+/* ---- value.c: columns, values and their spellings ---- */
 
-#define SIM_ODD_BOOLS		1
-#define SIM_ODD_DATES		2
-#define SIM_ODD_NUMBERS		4
-#define SIM_ODD_STRINGS		8
-#define SIM_ODD_BLANKS		16
-#define SIM_ODD_EXPONENT	32
-#define SIM_ODD_ALL			31
+#define SIM_NFIELDS		73
+#define SIM_NMAPPED		25
 
-typedef struct SimPlan SimPlan;
+enum SimDateStyle
+{
+	SIM_DATE_ISO,
+	SIM_DATE_ISOTIME,
+	SIM_DATE_DMY,
+	SIM_DATE_MDY,
+	SIM_DATE_MIXED
+};
 
-extern void sim_render_replan(void);	/* after a change of settings */
-extern SimPlan *sim_render_plan(void);
-extern const SimBuf *sim_plan_fields(const SimPlan *plan, bool old_form);
-extern SimRowText *sim_block_text(SimBlock *block, const char *org);
-extern void sim_text_release(SimRowText *text);
-/* One row, without comma; cell `alias` gets the raw JSON text `raw` */
-extern void sim_render_row(SimBuf *buf, const SimPlan *plan,
-						   const SimRecord *record, const char *org,
-						   const char *alias, const char *raw,
-						   const char *raw_marker);
-extern int	sim_field_find(const char *alias);	/* mapped field, -1: none */
+enum SimNumberStyle
+{
+	SIM_NUMBER_PLAIN,
+	SIM_NUMBER_THOUSANDS,
+	SIM_NUMBER_STRING
+};
+
+enum SimBoolStyle
+{
+	SIM_BOOL_YN,
+	SIM_BOOL_TRUEFALSE,
+	SIM_BOOL_10,
+	SIM_BOOL_MINUS1
+};
+
+typedef enum SimKind
+{
+	SIM_KIND_ID,
+	SIM_KIND_ORG,
+	SIM_KIND_MODIFIED,
+	SIM_KIND_TEXT,
+	SIM_KIND_NUMBER,
+	SIM_KIND_DATE,
+	SIM_KIND_BOOLEAN,
+	SIM_KIND_FILLER
+} SimKind;
+
+typedef struct SimField
+{
+	const char *alias;
+	const char *key;			/* in the mirror's data, NULL: not mapped */
+	const char *screen;			/* name on the write screen, or NULL */
+	SimKind		kind;
+	int			index;			/* into the record's array of that kind */
+} SimField;
+
+extern SimField sim_fields[SIM_NFIELDS];	/* the mapped ones first */
+extern void sim_fields_init(void);
+extern int	sim_field_find(const char *alias);	/* any case; -1: none */
+/* The value a filter compares, in its plain form */
 extern void sim_field_text(const SimRecord *record, const char *org, int field,
 						   SimBuf *buf);
-extern bool sim_field_is_number(int field);
-extern const char *sim_field_alias(int field);
-extern void sim_warm(void);		/* render what is not, with all cores */
+/* Set a field from text in any spelling; false where it does not fit. */
+extern bool sim_field_set(SimRecord *record, int field, const char *text);
+extern void sim_filler(const SimRecord *record, int index, char *out,
+					   size_t size);
 extern void sim_format_date(char *out, int32_t days, int style);
 extern void sim_format_time(char *out, int64_t ms);
-extern void sim_format_number(char *out, int64_t value, int style);
+extern bool sim_parse_time(const char *text, int64_t *ms);
+extern void sim_format_number(char *out, int64_t value, bool thousands);
 extern int32_t sim_days(int year, int month, int day);
 extern void sim_civil(int32_t days, int *year, int *month, int *day);
-
-/* ---- canonical.c ---- */
-
 extern void sim_canonical(SimBuf *out, const SimRecord *record,
 						  const char *org);
 
+/* ---- render.c: rows as JSON ---- */
+
+extern void sim_render_replan(void);	/* after a change of settings */
+extern void sim_render_fields(SimBuf *out, bool old_form);
+/*
+ * Render what is missing; gives references on the texts (patch may be NULL),
+ * and a copy of the sources to free (NULL: all from base).
+ */
+extern void sim_block_text(SimBlock *block, const SimOrg *org,
+						   SimRowText **base, SimRowText **patch,
+						   const uint32_t **source);
+/* Give a new block the text of the one it replaces. */
+extern void sim_block_inherit(SimBlock *block, SimBlock *old,
+							  const SimOrg *org, const uint32_t *origin);
+extern void sim_text_release(SimRowText *text);
+/* One row with a comma; field `field` gets the raw JSON text `raw`. */
+extern void sim_render_row(SimBuf *buf, const SimRecord *record,
+						   const char *org, int field, const char *raw,
+						   size_t raw_len);
+extern void sim_warm(void);
+
 /* ---- settings.c: what can be switched while running ---- */
 
-typedef enum SimTotal
+enum SimTotal
 {
 	SIM_TOTAL_BOTH,				/* METADATA.RECORDS and TOTALROWS */
 	SIM_TOTAL_RECORDS,
 	SIM_TOTAL_TOTALROWS,
 	SIM_TOTAL_TOTAL_COUNT,
 	SIM_TOTAL_ROWCOUNT,
+	SIM_TOTAL_STRING,			/* both, as strings */
 	SIM_TOTAL_NONE
-} SimTotal;
+};
 
-enum SimPlace
+enum SimFieldsMode
 {
-	SIM_BEFORE,
-	SIM_AFTER,
-	SIM_NONE
+	SIM_FIELDS_INLINE,
+	SIM_FIELDS_HEAD,
+	SIM_FIELDS_HEADER
 };
 
 enum SimEmpty
@@ -306,40 +379,35 @@ typedef struct SimSettings
 	int			named;			/* CELL instead of D */
 	int			upper;			/* aliases in upper case */
 	int			oddities;
-	int			fields;			/* SimPlace */
-	int			old_header;
-	int			metadata;		/* SimPlace */
+	int			dates;
+	int			numbers;
+	int			bools;
+	int			fields;
 	int			wrapper;
 	int			single_object;
 	int			empty;
 	int			total;
-	int			total_string;	/* 0 number, 1 string, 2 as documented */
 	int			more;
-	int			extra;
 	int			gzip;
 	int			row_offset;		/* read ROW_OFFSET, not CURSOR_POSITION */
-	int			reorder;		/* columns in another order */
-	int			error_status;	/* of the write screen's alerts */
-	int			date_object;	/* DATEUPDATED as an object */
-	int			lazy;			/* render pages when asked for */
-	int			max_rows;
-	int64_t		text_limit;		/* bytes of row text kept, when lazy */
+	int			delta;			/* 0: a filter on pfs_lastmodified is an error */
+	int			page_cap;
+	int			write_delay_ms;
 	char		user[128];
 	char		password[256];
 	char		api_key[256];
-	char		tenant[128];
 	char		base[128];		/* path before /axis */
-	char		drop[512];		/* aliases left out, comma-separated */
-	char		rename[512];	/* from:to, comma-separated */
-	char		add[512];		/* more aliases, comma-separated */
+	char		drop[256];		/* alias left out */
+	char		rename_from[128];
+	char		rename_to[128];
+	char		add[128];		/* one more alias */
 } SimSettings;
 
 extern SimSettings sim_settings;
 extern pthread_rwlock_t sim_settings_lock;
 
-/* NULL, or what is wrong.  *rerender is set where row texts change. */
-extern const char *sim_setting_apply(const char *name, const char *value,
-									 bool *rerender);
+/* NULL, or what is wrong.  Takes the lock. */
+extern const char *sim_setting_apply(const char *name, const char *value);
 extern void sim_settings_json(SimBuf *out);
 
 /* ---- body.c: answers made of pieces of memory ---- */
@@ -355,6 +423,10 @@ typedef struct SimBody
 	int			texts_size;
 	char	  **owned;			/* to free */
 	int			nowned;
+	/* reading by callback, see server.c */
+	int			repeat;			/* piece to start again from, 0: ends */
+	int			piece;
+	size_t		used;
 } SimBody;
 
 extern SimBody *sim_body_create(void);
@@ -364,6 +436,7 @@ extern void sim_body_copy(SimBody *body, const char *text);
 extern void sim_body_fill(SimBody *body, char c, size_t len);
 extern void sim_body_text(SimBody *body, SimRowText *text);	/* takes the ref */
 extern void sim_body_truncate(SimBody *body, size_t total);
+extern size_t sim_body_read(SimBody *body, char *out, size_t max);
 extern void sim_body_free(SimBody *body);
 extern bool sim_body_gzip(SimBody *body);
 
@@ -374,45 +447,29 @@ typedef enum SimFaultKind
 	SIM_FAULT_LATENCY,
 	SIM_FAULT_STATUS,
 	SIM_FAULT_CUT,
-	SIM_FAULT_RESET,
-	SIM_FAULT_TOTAL,
-	SIM_FAULT_MORE,
+	SIM_FAULT_WRONG_TOTAL,
 	SIM_FAULT_ALERT,
 	SIM_FAULT_HTML,
 	SIM_FAULT_GARBAGE,
 	SIM_FAULT_TRUNCATE,
 	SIM_FAULT_EMPTY,
-	SIM_FAULT_NOROWS,
 	SIM_FAULT_DRIP,
 	SIM_FAULT_HANG,
 	SIM_FAULT_MUTATE,
-	SIM_FAULT_SAME,
-	SIM_FAULT_SHORT,
-	SIM_FAULT_CAP,
+	SIM_FAULT_SAME_PAGE,
+	SIM_FAULT_SHORT_PAGES,
 	SIM_FAULT_REDIRECT,
-	SIM_FAULT_BIG,
-	SIM_FAULT_BADUTF8,
+	SIM_FAULT_BIG_RECORD,
+	SIM_FAULT_BAD_UTF8,
 	SIM_FAULT_NUL,
-	SIM_FAULT_SURROGATE,
-	SIM_FAULT_HUGENUMBER,
-	SIM_FAULT_VALUE,
-	SIM_FAULT_DUPLICATE,
+	SIM_FAULT_SURROGATES,
 	SIM_FAULT_DEEP,
 	SIM_FAULT_ENDLESS,
-	SIM_FAULT_BOMB,
+	SIM_FAULT_IGNORE_FILTER,
+	SIM_FAULT_HIDDEN,
 	SIM_FAULT_QUOTA,
-	SIM_FAULT_HIDE,
-	SIM_FAULT_IGNORE_GT,
-	SIM_FAULT_REPEAT,
-	SIM_FAULT_SHUFFLE,
-	SIM_FAULT_CLOSE,
-	SIM_FAULT_HEADERS,
-	SIM_FAULT_CHUNKED,
-	SIM_FAULT_SET,
-	SIM_FAULT_APPLY_CUT,
-	SIM_FAULT_APPLY_STATUS,
-	SIM_FAULT_APPLY_DELAY,
-	SIM_FAULT_APPLY_HANG,
+	SIM_FAULT_UNSORTED,
+	SIM_FAULT_APPLIED_CUT,
 	SIM_NFAULTS
 } SimFaultKind;
 
@@ -432,31 +489,25 @@ typedef struct SimFault
 	int			on;
 	char		org[64];		/* "" any */
 	int64_t		count;			/* times left, -1: until cleared */
-	int			every;			/* each n-th matching request, 0: all */
-	int			page;			/* only the n-th matching request, 0: all */
-	int			skip;			/* leave the first n alone */
-	double		probability;
+	int64_t		every;			/* each n-th matching request, 0: all */
+	int64_t		skip;			/* leave the first n requests alone */
+	int64_t		after;			/* only pages that begin at this row or later */
 	int64_t		seen;
 	int64_t		fired;
-	uint64_t	random;
-	double		until;			/* monotonic end, 0: none */
-	/* parameters, used by kind */
-	int			status;
+	/* parameters, used by kind; -1: not given */
+	int64_t		code;
 	int64_t		ms;
 	int64_t		jitter;
 	int64_t		bytes;
 	int64_t		rows;
 	int64_t		row;
 	int64_t		n;
-	int64_t		per;
 	int64_t		inserts;
 	int64_t		deletes;
 	int64_t		updates;
-	int64_t		retry_after;	/* -1: none */
-	bool		retry_date;
-	double		fraction;
-	char		alias[64];
-	char		text[512];		/* message, location, value, settings */
+	int64_t		retry_after;
+	int64_t		retry_after_date;
+	char		text[512];		/* message or location */
 	/* quota's window */
 	double		window_start;
 	int64_t		window_used;
@@ -473,21 +524,20 @@ typedef struct SimStrike
 
 typedef const char *(*SimArgument) (void *arg, const char *name);
 
-extern void sim_faults_strike(SimStrike *strike, int on, const char *org);
+extern void sim_faults_strike(SimStrike *strike, int on, const char *org,
+							  int64_t offset);
 extern const char *sim_fault_add(SimArgument get, void *arg, int *id);
 extern int	sim_faults_clear(const char *kind, const char *org, int id);
 extern void sim_faults_json(SimBuf *out);
-/* Sleeps; ends early when faults are cleared.  ms < 0: until then. */
-extern void sim_faults_wait(int64_t ms);
-extern bool sim_faults_hides(const SimFault *hide, const char *id);
 
-/* ---- grid.c and page.c: reading ---- */
+/* ---- rows.c: which rows a request is about ---- */
 
 typedef enum SimOperator
 {
 	SIM_OP_BEGINS,
 	SIM_OP_CONTAINS,
 	SIM_OP_EQ,
+	SIM_OP_NE,
 	SIM_OP_LT,
 	SIM_OP_GT,
 	SIM_OP_LE,
@@ -505,45 +555,32 @@ typedef struct SimFilter
 
 #define SIM_MAX_FILTERS	16
 
-/* The rows an answer is about: a range of one listing, or a gathered list. */
 typedef struct SimRowRef
 {
-	SimOrg	   *org;
 	SimBlock   *block;
-	int			row;
+	uint32_t	row;
+	uint32_t	org;			/* index in sim_data.orgs */
 } SimRowRef;
 
+/* A range of one listing, or a gathered list; shared, never changed. */
 typedef struct SimRows
 {
+	atomic_int	refs;
 	SimListing **listings;		/* references */
-	SimOrg	  **orgs;
+	uint32_t   *orgs;
 	int			nlistings;
 	bool		gathered;
 	int64_t		first;			/* range in listings[0] */
-	SimRowRef  *refs;
+	SimRowRef  *rows;
+	int64_t		nrows;			/* entries of rows: at least what was needed */
 	int64_t		total;
 } SimRows;
 
-extern void sim_rows_select(SimRows *rows, SimFilter *filters, int nfilters,
-							const SimFault *hide, bool ignore_gt);
-extern void sim_rows_free(SimRows *rows);
-extern const SimRecord *sim_rows_record(const SimRows *rows, int64_t row,
-										const char **org);
-
-typedef struct SimPage
-{
-	SimRows    *rows;
-	int64_t		offset;
-	int64_t		count;
-	int64_t		total;			/* as told */
-	bool		more;
-	bool		head;			/* HEAD_ONLY */
-	bool		count_only;
-	const SimStrike *strike;
-} SimPage;
-
-extern void sim_page_build(SimBody *body, const SimPage *page);
-extern const SimRowText *sim_page_sample(void);
+/* offset and count: the part that will be read. */
+extern SimRows *sim_rows_select(const SimFilter *filters, int nfilters,
+								int64_t offset, int64_t count);
+extern void sim_rows_release(SimRows *rows);
+extern SimRowRef sim_rows_get(const SimRows *rows, int64_t row);
 
 /* ---- server.c: HTTP ---- */
 
@@ -552,55 +589,54 @@ typedef struct SimRequest
 	struct MHD_Connection *connection;
 	SimBuf		body;
 	bool		too_big;
-	/* for the log */
+	bool		struck;			/* faults are chosen */
+	bool		waited;			/* latency is over */
+	bool		held;			/* counted as in flight */
+	SimStrike	strike;
+	SimJson    *json;
 	double		started;
+	/* for the log */
 	int			on;
-	char		org[64];
+	int			status;
 	int64_t		offset;
 	int64_t		rows;
-	bool		counted;
+	int64_t		bytes;
+	char		org[64];
+	char		filter[400];
+	char		header_org[64];
 } SimRequest;
 
-typedef struct SimAnswer
-{
-	int			status;
-	const char *type;
-	SimBody    *body;
-	const SimStrike *strike;	/* transport faults, or NULL */
-	bool		gzip_allowed;
-	char		location[600];
-	bool		challenge;
-} SimAnswer;
-
-extern enum MHD_Result sim_answer(SimRequest *request, SimAnswer *answer);
+/* All take the body, also when they fail. */
+extern enum MHD_Result sim_answer(SimRequest *request, int status,
+								  const char *type, SimBody *body);
 extern enum MHD_Result sim_answer_text(SimRequest *request, int status,
 									   const char *type, const char *text);
 extern enum MHD_Result sim_answer_alert(SimRequest *request, int status,
-										const char *message, const char *name,
-										const SimStrike *strike);
-/* Status, redirect, HTML, garbage...: true if one of them was the answer. */
-extern bool sim_answer_fault(SimRequest *request, const SimStrike *strike,
-							 enum MHD_Result *result);
+										const char *message, const char *name);
+/*
+ * Choose faults on first call, wait for latency, answer faults that need no
+ * data.  True where *result is to be returned as it is.
+ */
+extern bool sim_answer_fault(SimRequest *request, enum MHD_Result *result);
 extern const char *sim_query(SimRequest *request, const char *name);
 
 typedef struct SimServerOptions
 {
 	int			port;
+	int			threads;
 	const char *tls_cert;
 	const char *tls_key;
-	const char *tls_priorities;
-	int			max_connections;
 } SimServerOptions;
 
 extern int	sim_server_start(const SimServerOptions *options);
-extern void sim_server_stop(void);
 extern void sim_server_stats(SimBuf *out, bool reset);
 extern void sim_server_log(SimBuf *out, int64_t n);
+extern void sim_server_wake(void);	/* ends delays and hangs */
 
 extern enum MHD_Result sim_grid_request(SimRequest *request);
 extern enum MHD_Result sim_screen_request(SimRequest *request);
 extern enum MHD_Result sim_admin_request(SimRequest *request,
-										 const char *method, const char *path);
+										 const char *path);
 extern void sim_screen_log(SimBuf *out, int64_t n);
 extern void sim_screen_clear(void);
 

@@ -1,0 +1,91 @@
+# pfa_vanguard: PGXS build.
+#
+#   make, make install   build and install the extension
+#   make installcheck    regression, isolation and TAP tests against what is
+#                        installed, in instances of their own (not as root)
+#   make check           install what is missing, build, and run every test
+#   make demo            a throwaway server with a simulator and three
+#                        organizations; make demo-stop removes it
+#   make bench-sync      measure syncs against COPY
+
+EXTENSION = pfa_vanguard
+VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pfa_vanguard.control)
+
+MODULE_big = pfa_vanguard
+SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
+OBJS = $(SOURCES:.c=.o)
+SQL_PARTS := $(sort $(wildcard sql/parts/*.sql))
+DATA_built = pfa_vanguard--$(VERSION).sql
+EXTRA_CLEAN = build tmp_check
+
+PG_CPPFLAGS = -I$(CURDIR)/src -DPFA_VERSION='"$(VERSION)"'
+PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers -Wno-cast-function-type
+SHLIB_LINK = -lcurl
+
+# What "make installcheck" runs; everything it writes goes to TEST_OUT.
+TEST_OUT ?= $(CURDIR)/build/test
+REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
+ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
+REGRESS_OPTS = --inputdir=$(CURDIR)/test --outputdir=$(TEST_OUT)/regress \
+	--temp-instance=$(TEST_OUT)/regress/instance \
+	--temp-config=$(CURDIR)/test/installcheck.conf \
+	--load-extension=pfa_vanguard
+TAP_FILES = $(sort $(wildcard test/t/*.t))
+
+# JIT inlines nothing from here that would be worth the bitcode.
+override with_llvm = no
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(PGXS),)
+include $(PGXS)
+endif
+
+pfa_vanguard--$(VERSION).sql: $(SQL_PARTS) pfa_vanguard.control
+	cat $(SQL_PARTS) > $@
+
+# Headers are few: any change rebuilds all.
+$(OBJS): $(wildcard src/*.h src/*/*.h)
+
+simulator:
+	$(MAKE) -C test/pems_sim
+
+unit:
+	$(MAKE) -C test/unit check
+
+# PGXS's own installcheck does not run TAP tests of extensions on every server
+# package, so the three kinds are run here, in the order of their speed.
+installcheck: simulator check-regress check-isolation check-tap
+
+check-regress:
+	mkdir -p $(TEST_OUT)/regress
+	$(pg_regress_installcheck) $(REGRESS_OPTS) $(REGRESS)
+
+check-isolation:
+ifneq ($(ISOLATION),)
+	mkdir -p $(TEST_OUT)/isolation
+	$(pg_isolation_regress_installcheck) $(subst regress/,isolation/,$(subst /regress ,/isolation ,$(REGRESS_OPTS))) $(ISOLATION)
+endif
+
+check-tap:
+	mkdir -p $(TEST_OUT)/tap
+	PATH="$(bindir):$$PATH" TESTDIR=$(TEST_OUT)/tap PGPORT=6$(DEF_PGPORT) \
+	PG_REGRESS=$(dir $(PGXS))../test/regress/pg_regress \
+	PFA_ROOT=$(CURDIR) \
+	prove -I $(dir $(PGXS))../test/perl -I test/perl $(PROVE_FLAGS) $(TAP_FILES)
+
+check:
+	tools/check
+
+demo:
+	tools/demo start
+
+demo-stop:
+	tools/demo stop
+
+bench-sync:
+	tools/bench_sync
+
+.PHONY: simulator unit check-regress check-isolation check-tap check demo \
+	demo-stop bench-sync

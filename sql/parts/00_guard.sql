@@ -1,0 +1,1 @@
+\echo Use "CREATE EXTENSION pfa_vanguard" to load this file. \quit

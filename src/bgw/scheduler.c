@@ -1,0 +1,255 @@
+/*
+ * scheduler.c
+ *	  One a database: decides what is due and has workers for it.
+ *
+ * The queue is pfa_sync_run.  A turn of the scheduler takes runs back from
+ * workers that died, queues what is due, and starts as many sync workers as
+ * the queue and max_concurrent_syncs allow; workers take runs from the queue
+ * themselves.  So no run is tied to a worker that was never forked, and a
+ * scheduler that dies in the middle of a turn leaves nothing half done.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "bgw/worker.h"
+#include "catalog/pfa_catalog.h"
+#include "catalog/schedule.h"
+#include "guc.h"
+
+/* Longest wait: due times may change behind the scheduler's back. */
+#define TURN_MS			10000
+
+/* With runs waiting for a worker, look this often for a free one. */
+#define WAITING_MS		1000
+
+/* A run whose worker died is taken up again so often. */
+#define MAX_ATTEMPTS	20
+
+/* A worker that was asked for and has not shown itself counts as lost. */
+#define START_MS		10000
+
+#define PRUNE_MS		600000
+#define MAX_CHILDREN	64
+#define MINUTES_A_DAY	1440
+
+typedef struct Child
+{
+	BackgroundWorkerHandle *handle;
+	TimestampTz started_at;
+} Child;
+
+static struct
+{
+	Child		children[MAX_CHILDREN];
+	int			nchildren;
+	TimestampTz pruned_at;
+	TimestampTz warned_at;
+}			state;
+
+/* ---- one turn's look at the tables ---- */
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, NULL);
+	if (OidIsValid(pfa_extension_oid(true)))
+	{
+		pfa_database_set_state(MyDatabaseId, PFA_DATABASE_PRESENT);
+		return;
+	}
+	pfa_database_set_state(MyDatabaseId, PFA_DATABASE_ABSENT);
+	proc_exit(0);
+}
+
+static void
+commit(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Runs that are queued; *wait is shortened to the next due time. */
+static int
+look(long *wait)
+{
+	TimestampTz next;
+	int			queued;
+
+	begin();
+	(void) pfa_run_reap(MAX_ATTEMPTS);
+	queued = pfa_guc_enabled ? pfa_schedule_due() : 0;
+	next = pfa_guc_enabled ? pfa_schedule_next_due() : DT_NOEND;
+	commit();
+	if (next != DT_NOEND)
+		*wait = Min(*wait,
+					TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													next) + 1);
+	return queued;
+}
+
+static void
+prune(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			removed;
+
+	if (state.pruned_at != 0 &&
+		!TimestampDifferenceExceeds(state.pruned_at, now, PRUNE_MS))
+		return;
+	state.pruned_at = now;
+	do
+	{
+		pfa_worker_check();
+		begin();
+		removed = pfa_history_prune(pfa_guc_run_retention / MINUTES_A_DAY,
+									pfa_guc_event_retention / MINUTES_A_DAY);
+		commit();
+	} while (removed >= 1000);
+}
+
+/* ---- workers ---- */
+
+/* Workers that were asked for and are not in the table of workers yet. */
+static int
+count_starting(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			starting = 0;
+	int			kept = 0;
+
+	for (int i = 0; i < state.nchildren; i++)
+	{
+		Child	   *child = &state.children[i];
+		pid_t		pid = 0;
+		BgwHandleStatus status = GetBackgroundWorkerPid(child->handle, &pid);
+
+		if (status == BGWH_STOPPED || status == BGWH_POSTMASTER_DIED)
+		{
+			pfree(child->handle);
+			continue;
+		}
+		if (!(status == BGWH_STARTED && pfa_worker_known(pid)) &&
+			!TimestampDifferenceExceeds(child->started_at, now, START_MS))
+			starting++;
+		state.children[kept++] = *child;
+	}
+	state.nchildren = kept;
+	return starting;
+}
+
+static bool
+start_worker(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	PfaWorkerArgs args = {0};
+	Child	   *child = &state.children[state.nchildren];
+	bool		started;
+
+	args.database = MyDatabaseId;
+	args.kind = PFA_WORKER_SYNC;
+	/* TopMemoryContext: the handle is freed when the worker has ended. */
+	started = pfa_worker_start(&args, "pfa_sync_worker_main",
+							   "pfa_vanguard sync", &child->handle);
+	MemoryContextSwitchTo(old);
+	if (started)
+	{
+		child->started_at = GetCurrentTimestamp();
+		state.nchildren++;
+	}
+	else if (state.warned_at == 0 ||
+			 TimestampDifferenceExceeds(state.warned_at,
+										GetCurrentTimestamp(), 60000))
+	{
+		state.warned_at = GetCurrentTimestamp();
+		ereport(WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background worker slot is free for a sync"),
+				 errhint("Increase max_worker_processes.")));
+	}
+	return started;
+}
+
+/*
+ * Start workers for the queue.  Each takes runs until none is queued, so no
+ * more are started than there are runs.  True if runs have to wait.
+ */
+static bool
+start_workers(int queued)
+{
+	int			starting = count_starting();
+	int			running = pfa_worker_count(PFA_WORKER_SYNC, InvalidOid) +
+		pfa_worker_count(PFA_WORKER_HELPER, InvalidOid);
+	bool		wait = false;
+
+	queued -= starting;
+	while (queued > 0 && !wait)
+	{
+		wait = running + starting >= pfa_guc_max_concurrent_syncs ||
+			state.nchildren >= MAX_CHILDREN ||
+			pfa_database_others_wait(MyDatabaseId) ||
+			!start_worker();
+		starting++;
+		queued--;
+	}
+	pfa_database_set_waiting(MyDatabaseId, wait);
+	return wait;
+}
+
+static void
+set_name(void)
+{
+	char	   *database;
+
+	begin();
+	database = get_database_name(MyDatabaseId);
+	pfa_worker_set_name(psprintf("pfa_vanguard scheduler %s",
+								 database != NULL ? database : ""));
+	commit();
+}
+
+void
+pfa_scheduler_main(Datum arg)
+{
+	PfaWorkerArgs args;
+	MemoryContext turn_context;
+
+	pfa_worker_begin(&args);
+	/* One that another launcher started before it died may be here already. */
+	if (pfa_worker_count(PFA_WORKER_SCHEDULER, MyDatabaseId) > 1)
+		proc_exit(0);
+	turn_context = AllocSetContextCreate(TopMemoryContext,
+										 "pfa_vanguard scheduler turn",
+										 ALLOCSET_DEFAULT_SIZES);
+	set_name();
+
+	for (;;)
+	{
+		long		wait = TURN_MS;
+		int			queued;
+
+		pfa_worker_check();
+		MemoryContextSwitchTo(turn_context);
+		queued = look(&wait);
+		if (start_workers(queued))
+			wait = Min(wait, WAITING_MS);
+		prune();
+		MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContextReset(turn_context);
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 wait, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}

@@ -1,0 +1,378 @@
+/*
+ * mirror.c
+ *	  Rows of pfa_mirror, read and written past the executor.
+ *
+ * What COPY does for a load, done for syncs: tuples are formed in slots,
+ * inserted by table_multi_insert with a bulk-insert state, and indexed one by
+ * one.  That is possible only while nobody has to hear of a row: with triggers,
+ * rules, constraints or columns that a user has added, the direct_* flags are
+ * off and mirror_sql.c writes through statements instead.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_collation.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "catalog/mirror.h"
+#include "catalog/pfa_catalog.h"
+#include "compat.h"
+
+#define DERIVE_TRIGGER	"pfa_mirror_derive"
+
+/* ---- opening ---- */
+
+/* Whether the columns are ours and nothing but them. */
+static bool
+has_own_columns_only(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (desc->natts != PFA_MIRROR_NATTS)
+		return false;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (TupleDescAttr(desc, i)->attisdropped)
+			return false;
+	}
+	return desc->constr == NULL ||
+		(desc->constr->num_check == 0 &&
+		 !desc->constr->has_generated_stored);
+}
+
+static void
+find_direct_ways(PfaMirror *mirror)
+{
+	Relation	rel = mirror->rel;
+	TriggerDesc *triggers = rel->trigdesc;
+	bool		plain;
+
+	plain = rel->rd_rel->relkind == RELKIND_RELATION &&
+		rel->rd_rules == NULL &&
+		!rel->rd_rel->relforcerowsecurity &&
+		has_own_columns_only(rel);
+	mirror->direct_insert = plain;
+	mirror->direct_update = plain;
+	mirror->direct_delete = plain;
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (trigger->tgenabled == TRIGGER_DISABLED ||
+			strcmp(trigger->tgname, DERIVE_TRIGGER) == 0)
+			continue;
+		if (TRIGGER_FOR_INSERT(trigger->tgtype))
+			mirror->direct_insert = false;
+		if (TRIGGER_FOR_UPDATE(trigger->tgtype))
+			mirror->direct_update = false;
+		if (TRIGGER_FOR_DELETE(trigger->tgtype))
+			mirror->direct_delete = false;
+	}
+}
+
+static TupleDesc
+copy_own_columns(Relation rel)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(PFA_MIRROR_NATTS);
+
+	for (int i = 1; i <= PFA_MIRROR_NATTS; i++)
+		TupleDescCopyEntry(desc, i, RelationGetDescr(rel), i);
+	return desc;
+}
+
+static void
+find_primary_key(PfaMirror *mirror)
+{
+	list_free(RelationGetIndexList(mirror->rel));
+	mirror->pk = mirror->rel->rd_pkindex;
+	if (!OidIsValid(mirror->pk))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("table \"%s\" has no primary key",
+						RelationGetRelationName(mirror->rel)),
+				 errhint("Restore its primary key (organization_id, pfa_id).")));
+}
+
+void
+pfa_mirror_open(PfaMirror *mirror, const char *organization_id)
+{
+	memset(mirror, 0, sizeof(*mirror));
+	mirror->organization_id = organization_id;
+	mirror->organization = CStringGetTextDatum(organization_id);
+	mirror->rel = table_open(pfa_extension_relation("pfa_mirror"),
+							 RowExclusiveLock);
+	find_primary_key(mirror);
+	find_direct_ways(mirror);
+	mirror->own_columns = copy_own_columns(mirror->rel);
+
+	/* Functions of indexes and triggers run with the owner's rights, no more. */
+	GetUserIdAndSecContext(&mirror->user, &mirror->security);
+	SetUserIdAndSecContext(mirror->rel->rd_rel->relowner,
+						   mirror->security | SECURITY_RESTRICTED_OPERATION);
+	mirror->guc_level = NewGUCNestLevel();
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	mirror->snapshot = GetActiveSnapshot();
+}
+
+void
+pfa_mirror_close(PfaMirror *mirror)
+{
+	if (mirror->info != NULL)
+	{
+		ExecCloseIndices(mirror->info);
+		ExecResetTupleTable(mirror->estate->es_tupleTable, false);
+		FreeExecutorState(mirror->estate);
+	}
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, mirror->guc_level);
+	SetUserIdAndSecContext(mirror->user, mirror->security);
+	table_close(mirror->rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* Open the indexes for writing; most pages without news never need them. */
+static void
+open_for_write(PfaMirror *mirror)
+{
+	if (mirror->info != NULL)
+		return;
+	mirror->estate = CreateExecutorState();
+	mirror->estate->es_snapshot = mirror->snapshot;
+	mirror->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(mirror->info, mirror->rel, 1, NULL, 0);
+	ExecOpenIndices(mirror->info, false);
+	mirror->cid = GetCurrentCommandId(true);
+}
+
+/* ---- reading ---- */
+
+static Datum
+text_datum(const char *ptr, int len)
+{
+	return PointerGetDatum(cstring_to_text_with_len(ptr, len));
+}
+
+static void
+set_key(ScanKey key, AttrNumber column, StrategyNumber strategy,
+		RegProcedure procedure, Datum argument)
+{
+	ScanKeyEntryInitialize(key, 0, column, strategy, InvalidOid,
+						   C_COLLATION_OID, procedure, argument);
+}
+
+void
+pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror,
+					  const char *lower, int lower_len,
+					  const char *upper, int upper_len)
+{
+	memset(scan, 0, sizeof(*scan));
+	scan->mirror = mirror;
+	scan->index = index_open(mirror->pk, AccessShareLock);
+	scan->slot = table_slot_create(mirror->rel, NULL);
+
+	/* The key of the lower bound comes last: seek replaces or adds it. */
+	set_key(&scan->keys[scan->nkeys++], 1, BTEqualStrategyNumber, F_TEXTEQ,
+			mirror->organization);
+	if (upper != NULL)
+		set_key(&scan->keys[scan->nkeys++], 2, BTLessEqualStrategyNumber,
+				F_TEXT_LE, text_datum(upper, upper_len));
+	set_key(&scan->keys[scan->nkeys++], 2, BTGreaterEqualStrategyNumber,
+			F_TEXT_GE, text_datum(lower == NULL ? "" : lower,
+								  lower == NULL ? 0 : lower_len));
+	scan->scan = pfa_index_beginscan(mirror->rel, scan->index,
+									 mirror->snapshot, scan->nkeys);
+	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
+	pfa_mirror_scan_next(scan);
+}
+
+void
+pfa_mirror_scan_next(PfaMirrorScan *scan)
+{
+	text	   *id;
+
+	if (scan->ended)
+		return;
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	{
+		scan->ended = true;
+		return;
+	}
+	slot_getsomeattrs(scan->slot, PFA_MIRROR_CONTENT_HASH);
+	id = DatumGetTextPP(scan->slot->tts_values[PFA_MIRROR_PFA_ID - 1]);
+	scan->row.id = VARDATA_ANY(id);
+	scan->row.id_len = VARSIZE_ANY_EXHDR(id);
+	scan->row.content_hash =
+		DatumGetInt64(scan->slot->tts_values[PFA_MIRROR_CONTENT_HASH - 1]);
+	scan->row.tid = scan->slot->tts_tid;
+}
+
+void
+pfa_mirror_scan_seek(PfaMirrorScan *scan, const char *id, int id_len)
+{
+	ScanKey		key = &scan->keys[scan->nkeys - 1];
+
+	pfree(DatumGetPointer(key->sk_argument));
+	key->sk_argument = text_datum(id, id_len);
+	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
+	scan->ended = false;
+	pfa_mirror_scan_next(scan);
+}
+
+int64
+pfa_mirror_scan_version(PfaMirrorScan *scan)
+{
+	slot_getsomeattrs(scan->slot, PFA_MIRROR_VERSION);
+	return DatumGetInt64(scan->slot->tts_values[PFA_MIRROR_VERSION - 1]);
+}
+
+void
+pfa_mirror_scan_end(PfaMirrorScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, NoLock);
+}
+
+/* ---- inserting ---- */
+
+PfaMirrorInsert *
+pfa_mirror_insert_begin(PfaMirror *mirror)
+{
+	PfaMirrorInsert *insert = palloc0(sizeof(PfaMirrorInsert));
+
+	open_for_write(mirror);
+	insert->mirror = mirror;
+	insert->bulk = GetBulkInsertState();
+	return insert;
+}
+
+TupleTableSlot *
+pfa_mirror_insert_slot(PfaMirrorInsert *insert)
+{
+	TupleTableSlot *slot;
+
+	if (insert->nused == PFA_MIRROR_INSERT_ROWS)
+		pfa_mirror_insert_flush(insert);
+	if (insert->nused == insert->nslots)
+		insert->slots[insert->nslots++] =
+			table_slot_create(insert->mirror->rel, NULL);
+	slot = insert->slots[insert->nused++];
+	ExecClearTuple(slot);
+	return slot;
+}
+
+void
+pfa_mirror_insert_flush(PfaMirrorInsert *insert)
+{
+	PfaMirror  *mirror = insert->mirror;
+	EState	   *estate = mirror->estate;
+	MemoryContext caller;
+
+	if (insert->nused == 0)
+		return;
+
+	/* Freed with the row's expressions: what forming and toasting leaves. */
+	caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
+	table_multi_insert(mirror->rel, insert->slots, insert->nused,
+					   mirror->cid, 0, insert->bulk);
+	MemoryContextSwitchTo(caller);
+	for (int i = 0; i < insert->nused; i++)
+	{
+		insert->slots[i]->tts_tableOid = RelationGetRelid(mirror->rel);
+		if (mirror->info->ri_NumIndices > 0)
+			list_free(pfa_insert_index_entries(mirror->info, insert->slots[i],
+											   estate, false, false));
+		ExecClearTuple(insert->slots[i]);
+		ResetPerTupleExprContext(estate);
+	}
+	insert->nused = 0;
+}
+
+void
+pfa_mirror_insert_end(PfaMirrorInsert *insert)
+{
+	pfa_mirror_insert_flush(insert);
+	for (int i = 0; i < insert->nslots; i++)
+		ExecDropSingleTupleTableSlot(insert->slots[i]);
+	FreeBulkInsertState(insert->bulk);
+	table_finish_bulk_insert(insert->mirror->rel, 0);
+	pfree(insert);
+}
+
+/* ---- changing ---- */
+
+/* Someone else has changed the row since the snapshot was taken. */
+static void
+check_result(TM_Result result, const char *verb)
+{
+	switch (result)
+	{
+		case TM_Ok:
+			break;
+		case TM_Updated:
+		case TM_Deleted:
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not %s a mirrored record: it was changed at the same time",
+							verb)));
+			break;
+		default:
+			elog(ERROR, "unexpected result %d when trying to %s a mirrored record",
+				 result, verb);
+	}
+}
+
+void
+pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
+				  const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot;
+	TM_FailureData failure;
+	LockTupleMode lock;
+	PfaUpdateIndexes indexes;
+
+	open_for_write(mirror);
+	CheckCmdReplicaIdentity(mirror->rel, CMD_UPDATE);
+	slot = table_slot_create(mirror->rel, NULL);
+	memcpy(slot->tts_values, values, sizeof(Datum) * PFA_MIRROR_NATTS);
+	memcpy(slot->tts_isnull, nulls, sizeof(bool) * PFA_MIRROR_NATTS);
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(mirror->rel);
+
+	check_result(table_tuple_update(mirror->rel, tid, slot, mirror->cid,
+									mirror->snapshot, InvalidSnapshot, true,
+									&failure, &lock, &indexes),
+				 "update");
+	if (mirror->info->ri_NumIndices > 0 && pfa_update_needs_indexes(indexes))
+		list_free(pfa_insert_index_entries(mirror->info, slot,
+										   mirror->estate, true,
+										   pfa_update_summarizing(indexes)));
+	ResetPerTupleExprContext(mirror->estate);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+void
+pfa_mirror_delete(PfaMirror *mirror, ItemPointer tid)
+{
+	TM_FailureData failure;
+
+	CheckCmdReplicaIdentity(mirror->rel, CMD_DELETE);
+	check_result(table_tuple_delete(mirror->rel, tid,
+									GetCurrentCommandId(true),
+									mirror->snapshot, InvalidSnapshot, true,
+									&failure, false),
+				 "delete");
+}

@@ -1,0 +1,81 @@
+/*
+ * compat.h
+ *	  Where the supported server versions (15 to 18) differ.  No other file
+ *	  names PG_VERSION_NUM.
+ */
+#ifndef PFA_COMPAT_H
+#define PFA_COMPAT_H
+
+#include "postgres.h"
+
+#include "catalog/pg_database.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "pfa_vanguard supports PostgreSQL 15 to 18"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define pfa_database_ownercheck(database, role) \
+	object_ownercheck(DatabaseRelationId, (database), (role))
+#define pfa_server_aclcheck(server, role, mode) \
+	object_aclcheck(ForeignServerRelationId, (server), (role), (mode))
+#else
+#define pfa_database_ownercheck(database, role) \
+	pg_database_ownercheck((database), (role))
+#define pfa_server_aclcheck(server, role, mode) \
+	pg_foreign_server_aclcheck((server), (role), (mode))
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+/* Sets live in a memory context up to 16, with a resource owner from 17 on. */
+#if PG_VERSION_NUM >= 170000
+#define pfa_wait_set_create(context, nevents) \
+	CreateWaitEventSet(NULL, (nevents))
+#else
+#define pfa_wait_set_create(context, nevents) \
+	CreateWaitEventSet((context), (nevents))
+#endif
+
+/* A set that no transaction owns: its maker frees it. */
+#if PG_VERSION_NUM >= 170000
+#define pfa_create_wait_event_set(context, nevents) \
+	CreateWaitEventSet(NULL, (nevents))
+#else
+#define pfa_create_wait_event_set(context, nevents) \
+	CreateWaitEventSet((context), (nevents))
+#endif
+
+/*
+ * Table and index access.  The callers include genam.h, tableam.h and
+ * executor.h themselves.
+ */
+#if PG_VERSION_NUM >= 180000
+#define pfa_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define pfa_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
+#endif
+
+/* Which indexes an update has left out of date. */
+#if PG_VERSION_NUM >= 160000
+#define PfaUpdateIndexes TU_UpdateIndexes
+#define pfa_update_needs_indexes(indexes) ((indexes) != TU_None)
+#define pfa_update_summarizing(indexes) ((indexes) == TU_Summarizing)
+#define pfa_insert_index_entries(info, slot, estate, update, summarizing) \
+	ExecInsertIndexTuples((info), (slot), (estate), (update), false, NULL, \
+						  NIL, (summarizing))
+#else
+#define PfaUpdateIndexes bool
+#define pfa_update_needs_indexes(indexes) (indexes)
+#define pfa_update_summarizing(indexes) false
+#define pfa_insert_index_entries(info, slot, estate, update, summarizing) \
+	ExecInsertIndexTuples((info), (slot), (estate), (update), false, NULL, NIL)
+#endif
+
+#endif							/* PFA_COMPAT_H */

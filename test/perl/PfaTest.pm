@@ -1,0 +1,194 @@
+# PfaTest.pm
+#	  What the TAP tests share: a server with the extension, the PEMS
+#	  simulator, and the comparison of mirror and canonical content.
+package PfaTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use File::Basename;
+use File::Temp ();
+use HTTP::Tiny;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep time);
+
+our @EXPORT = qw(
+  new_server simulator sim add_source wait_sync run_sync compare
+  worker_pids wait_for value differences
+);
+
+my @simulators;
+my $root = $ENV{PFA_ROOT} || '.';
+
+# A server, preloading the extension unless told otherwise, with the extension
+# in database postgres.  Options: preload, extension, conf.
+sub new_server
+{
+	my ($name, %option) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%{ $option{init} // {} });
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pfa_vanguard'\n")
+	  unless defined $option{preload} && !$option{preload};
+	$node->append_conf('postgresql.conf',
+		"max_worker_processes = 16\nlog_min_messages = info\n"
+		  . "timezone = 'America/Lima'\ndatestyle = 'SQL, DMY'\n"
+		  . ($option{conf} // ''));
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION pfa_vanguard')
+	  unless defined $option{extension} && !$option{extension};
+	return $node;
+}
+
+# Start a simulator; returns a handle for sim() and add_source().
+sub simulator
+{
+	my @args = @_;
+	my $dir = File::Temp::tempdir(CLEANUP => 1);
+	my $pid = fork();
+
+	die "cannot fork: $!" unless defined $pid;
+	if ($pid == 0)
+	{
+		open STDOUT, '>', "$dir/log";
+		open STDERR, '>&', \*STDOUT;
+		exec "$root/test/pems_sim/pems_sim", '--port', '0', '--port-file',
+		  "$dir/port", '--user', 'api', '--password', 'secret', @args;
+		exit 1;
+	}
+	push @simulators, $pid;
+	for (1 .. 600)
+	{
+		last if -s "$dir/port";
+		usleep(100_000);
+	}
+	my $port = slurp_file("$dir/port");
+	chomp $port;
+	my $scheme = grep({ $_ eq '--tls-cert' } @args) ? 'https' : 'http';
+	return { pid => $pid, port => $port, dir => $dir,
+		url => "$scheme://127.0.0.1:$port" };
+}
+
+# An admin request, e.g. sim($s, 'fault?kind=hang'); returns the answer's body.
+sub sim
+{
+	my ($sim, $request) = @_;
+	my $response = HTTP::Tiny->new(timeout => 60, verify_SSL => 0)
+	  ->get("$sim->{url}/admin/$request");
+
+	die "simulator: $request: $response->{status} $response->{content}"
+	  unless $response->{success};
+	return $response->{content};
+}
+
+# Foreign server and user mapping; options are appended to the server's.
+sub add_source
+{
+	my ($node, $db, $sim, $name, $options) = @_;
+
+	$name //= 'pems';
+	$options = $options ? ", $options" : '';
+	$node->safe_psql($db, qq{
+		SET client_min_messages = warning;
+		CREATE SERVER $name FOREIGN DATA WRAPPER pfa_pems
+			OPTIONS (base_url '$sim->{url}', tenant 'ACME'$options);
+		CREATE USER MAPPING FOR CURRENT_USER SERVER $name
+			OPTIONS (username 'api', password 'secret');
+	});
+}
+
+sub value
+{
+	my ($node, $db, $query) = @_;
+	return $node->safe_psql($db, $query);
+}
+
+# Poll until the query returns the expected text ('t').
+sub wait_for
+{
+	my ($node, $db, $query, $seconds, $expected) = @_;
+	my $end = time + ($seconds // 60);
+
+	$expected //= 't';
+	while (time < $end)
+	{
+		my ($rc, $out) = $node->psql($db, $query);
+		return 1 if $rc == 0 && $out eq $expected;
+		usleep(50_000);
+	}
+	return 0;
+}
+
+# Wait for everything queued and running; returns pfa_sync_wait's word.
+sub wait_sync
+{
+	my ($node, $db, $seconds) = @_;
+	$seconds //= 120;
+	return $node->safe_psql($db,
+		"SELECT coalesce(pfa_sync_wait(NULL, '$seconds seconds'), 'none')");
+}
+
+# Ask for a sync of one organization, wait for it, and return its status.
+sub run_sync
+{
+	my ($node, $db, $org, $mode, $seconds) = @_;
+	$mode //= 'auto';
+	$seconds //= 120;
+	my $run = $node->safe_psql($db, "SELECT pfa_sync_now('$org', '$mode')");
+	return $node->safe_psql($db,
+		"SELECT pfa_sync_wait($run, '$seconds seconds')");
+}
+
+# Ids whose mirror row and canonical record differ, or that one side lacks.
+sub differences
+{
+	my ($node, $db, $sim, $org) = @_;
+	my $insecure = $sim->{url} =~ /^https/ ? '-k ' : '';
+	# the quote and delimiter are control characters that no line holds
+	return $node->safe_psql($db, qq{
+		CREATE TEMP TABLE canonical (line text);
+		COPY canonical FROM PROGRAM
+			'curl -sf $insecure$sim->{url}/admin/canonical?org=$org'
+			WITH (FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01');
+		SELECT coalesce(string_agg(coalesce(c.data->>'pfaId', m.pfa_id) || ': ' ||
+			coalesce((SELECT string_agg(k || ' ' || coalesce(c.data->>k, 'null') || ' is ' ||
+					coalesce(m.data->>k, 'null'), ', ')
+				FROM (SELECT jsonb_object_keys(c.data) UNION SELECT jsonb_object_keys(m.data)) x(k)
+				WHERE c.data->k IS DISTINCT FROM m.data->k), 'only on one side'), '; '), '')
+		FROM (SELECT * FROM (SELECT line::jsonb AS data FROM canonical) c
+			FULL JOIN (SELECT pfa_id, data AS mdata FROM pfa_mirror WHERE organization_id = '$org') m
+				ON m.pfa_id = c.data->>'pfaId'
+			WHERE c.data IS DISTINCT FROM m.mdata LIMIT 5) d,
+			LATERAL (SELECT d.data) c, LATERAL (SELECT d.pfa_id, d.mdata AS data) m;
+	});
+}
+
+# One test: mirror and canonical content are the same, record for record.
+sub compare
+{
+	my ($node, $db, $sim, $org, $name) = @_;
+	is(differences($node, $db, $sim, $org), '',
+		"$name: mirror equals PEMS, record for record");
+}
+
+# Pids of our processes; kind is a pattern on application_name.
+sub worker_pids
+{
+	my ($node, $pattern) = @_;
+	return split /\n/, $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pfa_vanguard%'
+		 AND application_name LIKE '$pattern' ORDER BY pid");
+}
+
+END
+{
+	my $status = $?;
+	kill 'TERM', @simulators;
+	waitpid $_, 0 for @simulators;
+	$? = $status;
+}
+
+1;
