@@ -67,15 +67,15 @@
 #define PfaUpdateIndexes TU_UpdateIndexes
 #define pfa_update_needs_indexes(indexes) ((indexes) != TU_None)
 #define pfa_update_summarizing(indexes) ((indexes) == TU_Summarizing)
-#define pfa_insert_index_entries(info, slot, estate, update, summarizing) \
-	ExecInsertIndexTuples((info), (slot), (estate), (update), false, NULL, \
-						  NIL, (summarizing))
+#define pfa_insert_index_entries(info, slot, estate, summarizing) \
+	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL, \
+						  (summarizing))
 #else
 #define PfaUpdateIndexes bool
 #define pfa_update_needs_indexes(indexes) (indexes)
 #define pfa_update_summarizing(indexes) false
-#define pfa_insert_index_entries(info, slot, estate, update, summarizing) \
-	ExecInsertIndexTuples((info), (slot), (estate), (update), false, NULL, NIL)
+#define pfa_insert_index_entries(info, slot, estate, summarizing) \
+	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL)
 #endif
 
 #endif							/* PFA_COMPAT_H */

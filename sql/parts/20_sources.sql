@@ -23,7 +23,7 @@ CREATE FUNCTION @extschema@.pfa_set_credentials(server name, username text, secr
 RETURNS void
 LANGUAGE c CALLED ON NULL INPUT VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'pfa_set_credentials';
-COMMENT ON FUNCTION @extschema@.pfa_set_credentials(name, text, text) IS 'sets username and password of your user mapping for a PEMS server, and binds them to its present address; call it with bind parameters, so that the secret is in no log';
+COMMENT ON FUNCTION @extschema@.pfa_set_credentials(name, text, text) IS 'sets username and password of your user mapping for a PEMS server, and binds them to its present address; call it with bind parameters, so that no statement text holds the secret';
 REVOKE ALL ON FUNCTION @extschema@.pfa_set_credentials(name, text, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.pfa_bind_credentials(server name)

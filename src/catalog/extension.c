@@ -5,7 +5,8 @@
  * Our objects are found through the extension's row in pg_extension, never by
  * a search for names: a schema or table that merely looks like ours is not
  * ours.  The row is read each time, an index lookup of a few microseconds:
- * pg_extension has no syscache that could tell of a change.
+ * before PostgreSQL 18 pg_extension has no syscache that could tell of a
+ * change.
  */
 #include "postgres.h"
 

@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -294,7 +295,7 @@ pfa_mirror_insert_flush(PfaMirrorInsert *insert)
 		insert->slots[i]->tts_tableOid = RelationGetRelid(mirror->rel);
 		if (mirror->info->ri_NumIndices > 0)
 			list_free(pfa_insert_index_entries(mirror->info, insert->slots[i],
-											   estate, false, false));
+											   estate, false));
 		ExecClearTuple(insert->slots[i]);
 		ResetPerTupleExprContext(estate);
 	}
@@ -356,9 +357,14 @@ pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
 									mirror->snapshot, InvalidSnapshot, true,
 									&failure, &lock, &indexes),
 				 "update");
+
+	/*
+	 * As entries of a new row: the hint that a value has not changed would
+	 * take a range table, and only helps to clean an index earlier.
+	 */
 	if (mirror->info->ri_NumIndices > 0 && pfa_update_needs_indexes(indexes))
 		list_free(pfa_insert_index_entries(mirror->info, slot,
-										   mirror->estate, true,
+										   mirror->estate,
 										   pfa_update_summarizing(indexes)));
 	ResetPerTupleExprContext(mirror->estate);
 	ExecDropSingleTupleTableSlot(slot);

@@ -100,7 +100,10 @@ typedef struct PfaRun
 	TimestampTz started_at;
 } PfaRun;
 
-/* Queue a run, or the id of the one queued or running (same organization). */
+/*
+ * Queue a run, or the id of the one queued or running (same organization).
+ * Locks the organization's row; an error where there is none.
+ */
 extern int64 pfa_run_request(const char *organization_id, const char *mode);
 /*
  * Take the longest-waiting queued run whose organization no other run is
@@ -150,6 +153,8 @@ extern void pfa_page_forget(int64 run_id);	/* pages and vanished candidates */
 /* Keep why a record was skipped (latest reason a record; bounded a run). */
 extern void pfa_reject_insert(int64 run_id, const char *organization_id,
 							  const PfaReject *rejects, int nrejects);
+/* At the end of a completed full run: forget what earlier runs rejected. */
+extern void pfa_reject_forget(const char *organization_id, int64 run_id);
 
 /* ---- event_log.c ---- */
 

@@ -31,13 +31,17 @@ typedef enum PfaScheduleOutcome
  */
 extern int	pfa_schedule_due(void);
 
-/* Earliest due time among organizations without an unfinished run; a time in
- * the past where one is due now, DT_NOEND where there is none. */
+/*
+ * Earliest due time among organizations without an unfinished run, DT_NOEND
+ * where there is none.  Never sooner than in a second: what is due at the
+ * moment was queued by pfa_schedule_due or is locked by somebody.
+ */
 extern TimestampTz pfa_schedule_next_due(void);
 
 /*
  * Set the next due time after a run.  Completed: the previous due time plus
- * the interval, counted from now if that is past.  Failed: exponential back-off
+ * the interval, counted from now if that is past or if the run came before it
+ * was due.  Failed: exponential back-off
  * with jitter.  Denied: at least an hour, see
  * pfa_schedule_credentials_changed.  Cancelled: an interval from now.
  * Call it in the transaction that finishes the run.

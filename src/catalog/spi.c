@@ -8,8 +8,10 @@
  * somebody put on a table of ours never runs with a worker's superuser rights.
  *
  * Plans are kept for the life of the process under the address of the constant
- * text.  A plan is made again when the schema has another name than the one
- * it was written with; anything else invalidates it by itself.
+ * text, so that a look-up hashes eight bytes.  A plan is made again when the
+ * schema has another name than the one it was written with, when the extension
+ * was created anew, and when the address turns out to hold another text or to
+ * be used with other parameters; anything else invalidates it by itself.
  */
 #include "postgres.h"
 
@@ -34,8 +36,10 @@
 typedef struct KeptPlan
 {
 	const char *text;			/* hash key: the address */
+	char	   *copy;			/* what was there */
 	char	   *schema;			/* quoted, as written into the plan */
-	SPIPlanPtr	plan;
+	Oid			extension;
+	SPIPlanPtr	plan;			/* NULL: not made yet */
 } KeptPlan;
 
 /*
@@ -87,7 +91,9 @@ find_plan(const char *text)
 	kept = hash_search(spi.plans, &text, HASH_ENTER, &found);
 	if (!found)
 	{
+		kept->copy = NULL;
 		kept->schema = NULL;
+		kept->extension = InvalidOid;
 		kept->plan = NULL;
 	}
 	return kept;
@@ -110,35 +116,63 @@ write_schema(const char *text, const char *schema)
 	return sql.data;
 }
 
+static bool
+plan_fits(const KeptPlan *kept, const char *text, const char *schema,
+		  Oid extension, int nargs, const Oid *argtypes)
+{
+	if (kept->plan == NULL || kept->extension != extension ||
+		strcmp(kept->schema, schema) != 0 || strcmp(kept->copy, text) != 0 ||
+		SPI_getargcount(kept->plan) != nargs)
+		return false;
+	for (int i = 0; i < nargs; i++)
+	{
+		if (SPI_getargtypeid(kept->plan, i) != argtypes[i])
+			return false;
+	}
+	return true;
+}
+
+static void
+drop_plan(KeptPlan *kept)
+{
+	SPIPlanPtr	plan = kept->plan;
+
+	kept->plan = NULL;
+	if (plan == NULL)
+		return;
+	SPI_freeplan(plan);
+	pfree(kept->copy);
+	pfree(kept->schema);
+}
+
 static SPIPlanPtr
-get_plan(const char *text, Oid schema_oid, int nargs, const Oid *argtypes)
+get_plan(const char *text, const PfaExtension *extension,
+		 int nargs, const Oid *argtypes)
 {
 	KeptPlan   *kept = find_plan(text);
-	char	   *name = get_namespace_name(schema_oid);
+	char	   *name = get_namespace_name(extension->schema);
 	const char *schema;
 	SPIPlanPtr	plan;
 
 	if (name == NULL)
-		elog(ERROR, "cache lookup failed for schema %u", schema_oid);
+		elog(ERROR, "cache lookup failed for schema %u", extension->schema);
 	schema = quote_identifier(name);
-	if (kept->plan != NULL && strcmp(kept->schema, schema) == 0)
+	if (plan_fits(kept, text, schema, extension->oid, nargs, argtypes))
 		return kept->plan;
 
+	drop_plan(kept);
 	plan = SPI_prepare(write_schema(text, schema), nargs,
 					   unconstify(Oid *, argtypes));
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s",
 			 SPI_result_code_string(SPI_result));
-	schema = MemoryContextStrdup(TopMemoryContext, schema);
+	/* Kept as long as the plan, which is kept as long as the process. */
+	kept->copy = MemoryContextStrdup(TopMemoryContext, text);
+	kept->schema = MemoryContextStrdup(TopMemoryContext, schema);
+	kept->extension = extension->oid;
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_keepplan failed");
-	if (kept->plan != NULL)
-	{
-		SPI_freeplan(kept->plan);
-		pfree(kept->schema);
-	}
 	kept->plan = plan;
-	kept->schema = unconstify(char *, schema);
 	return plan;
 }
 
@@ -188,7 +222,7 @@ pfa_spi_execute(const char *text, int nargs, const Oid *argtypes,
 				 errmsg("extension \"pfa_vanguard\" is not installed in this database"),
 				 errhint("Run CREATE EXTENSION pfa_vanguard.")));
 	begin_call(&extension);
-	plan = get_plan(text, extension.schema, nargs, argtypes);
+	plan = get_plan(text, &extension, nargs, argtypes);
 	rc = SPI_execute_plan(plan, values, nulls, read_only, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s",

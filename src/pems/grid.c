@@ -55,6 +55,8 @@ typedef struct Exchange
 	size_t		pause_bytes;	/* stop reading when the batch holds more; 0:
 								 * never */
 	bool		paused;
+	int			held;			/* entries of batch after the last bytes */
+	bool		rows_taken;		/* the batch was reset since it was sent */
 } Exchange;
 
 /* How an exchange ended. */
@@ -75,7 +77,6 @@ struct PfaGridPage
 	char	   *body;			/* the request, to send it again */
 	Exchange	exchange;
 	bool		layout_fetched; /* it has waited for a layout once */
-	bool		rows_gone;		/* the caller took rows before that */
 	Verdict		verdict;
 };
 
@@ -236,6 +237,8 @@ take_body(void *arg, const char *data, size_t len)
 	exchange->fed = pfa_grid_parser_feed(exchange->parser, data, len);
 	if (exchange->fed != PFA_GRID_MORE && exchange->fed != PFA_GRID_DONE)
 		return false;
+	exchange->held = pfa_batch_nrecords(exchange->batch) +
+		pfa_batch_nrejects(exchange->batch);
 
 	/*
 	 * Rows out of order cannot be written before the page is complete, so
@@ -273,6 +276,8 @@ send_request(PfaGridClient *client, Exchange *exchange, const char *body)
 				 errmsg("out of memory")));
 	exchange->fed = PFA_GRID_MORE;
 	exchange->paused = false;
+	exchange->held = 0;
+	exchange->rows_taken = false;
 	exchange->transfer = pfa_http_post(client->http, GRID_PATH, body,
 									   take_body, exchange);
 	client->calls++;
@@ -655,8 +660,6 @@ static void
 want_layout(PfaGridPage *page, const Verdict *verdict)
 {
 	PfaGridClient *client = page->client;
-	Exchange   *exchange = &page->exchange;
-	const PfaGridResult *result = pfa_grid_parser_result(exchange->parser);
 	PfaGridRequest request = {0};
 	char	   *body;
 
@@ -666,15 +669,7 @@ want_layout(PfaGridPage *page, const Verdict *verdict)
 		end_page(page, verdict);
 		return;
 	}
-
-	/*
-	 * If some of these rows were handed over already, the caller has counted
-	 * them: it has to begin again, with the new list.
-	 */
-	page->rows_gone = result->nrows - result->nforeign >
-		pfa_batch_nrecords(exchange->batch) +
-		pfa_batch_nrejects(exchange->batch);
-	pfa_batch_reset(exchange->batch);
+	pfa_batch_reset(page->exchange.batch);
 	page->layout_fetched = true;
 	page->state = PAGE_WAITS_FOR_LAYOUT;
 	if (client->head.transfer != NULL)
@@ -712,7 +707,12 @@ settle_head(PfaGridClient *client)
 	{
 		if (page->state != PAGE_WAITS_FOR_LAYOUT)
 			continue;
-		if (verdict.outcome == PFA_GRID_PAGE && !page->rows_gone)
+
+		/*
+		 * Rows handed over already have been counted by the caller, who then
+		 * has to begin again, with the new list.
+		 */
+		if (verdict.outcome == PFA_GRID_PAGE && !page->exchange.rows_taken)
 		{
 			send_request(client, &page->exchange, page->body);
 			page->state = PAGE_SENT;
@@ -789,7 +789,10 @@ any_page_full(void *arg)
 	return false;
 }
 
-/* Let go on what stood still because nobody had written its rows. */
+/*
+ * Note which batches were taken since the last wait, and let go on what stood
+ * still because nobody had.
+ */
 static void
 resume_pages(PfaGridClient *client)
 {
@@ -800,6 +803,9 @@ resume_pages(PfaGridClient *client)
 		if (page->state != PAGE_SENT)
 			continue;
 		exchange->pause_bytes = 2 * client->flush_bytes;
+		if (pfa_batch_nrecords(exchange->batch) +
+			pfa_batch_nrejects(exchange->batch) < exchange->held)
+			exchange->rows_taken = true;
 		if (exchange->paused &&
 			pfa_batch_bytes(exchange->batch) <= exchange->pause_bytes)
 		{
@@ -816,6 +822,8 @@ pfa_grid_wait(PfaGridClient *client, size_t flush_bytes, long timeout_ms)
 	if (settle(client) > 0)
 		return;
 	resume_pages(client);
+	if (any_page_full(client))
+		timeout_ms = 0;
 	pfa_http_wait(client->http, timeout_ms, any_page_full, client);
 	settle(client);
 }

@@ -47,8 +47,9 @@ typedef struct PfaSource
  * transaction and memory context.  Raises an error, with a HINT, where the
  * server or the mapping is missing or wrong, the host is not allowed, the
  * credentials were given for another origin, or the password file cannot be
- * read (regular file, owned by the server's user, mode 0600 or stricter, at
- * most 4 kB).
+ * read (regular file, owned by the server's user, mode 0600 or stricter, or by
+ * root, mode 0640 or stricter; at most 4 kB).  Implemented in
+ * catalog/source.c, as it reads the server's catalogs and our table.
  */
 extern PfaSource *pfa_source_load(Oid server_oid, Oid role);
 extern void pfa_source_wipe(PfaSource *source);

@@ -30,8 +30,8 @@
  */
 #define ROWS_BEFORE_SEEK	8
 
-/* Rows of the direct insert are kept small enough to stay in the cache. */
-#define INSERT_BYTES		((size_t) 512 * 1024)
+/* Rows of the direct insert are bounded in memory as in number. */
+#define INSERT_BYTES		((size_t) 1536 * 1024)
 
 struct PfaApply
 {
@@ -50,7 +50,7 @@ typedef struct Change
 } Change;
 
 /* What a batch comes to. */
-typedef struct Plan
+typedef struct Merge
 {
 	PfaRecord  *records;
 	int			nrecords;
@@ -62,7 +62,7 @@ typedef struct Plan
 	int			nrejected;
 	MemoryContext caller;
 	PfaApplyResult *result;
-} Plan;
+} Merge;
 
 PfaApply *
 pfa_apply_create(MemoryContext ctx, const char *organization_id,
@@ -140,8 +140,8 @@ sort_records(PfaRecord *records, int nrecords)
 	qsort(placed, nrecords, sizeof(Placed), compare_placed);
 
 	/*
-	 * All of them stay in the caller's array, the doubles at its end: a
-	 * repeated call sees the same batch.
+	 * What is left behind at the end of the array is harmless when the call
+	 * is repeated: the latest of an id is still the last one of it.
 	 */
 	for (int i = 0; i < nrecords; i++)
 	{
@@ -163,27 +163,27 @@ compare_texts(const void *a, const void *b)
 
 /* Ids that are not judged because the record came, but could not be used. */
 static void
-collect_rejected(Plan *plan, PfaBatch *batch)
+collect_rejected(Merge *merge, PfaBatch *batch)
 {
 	const PfaReject *rejects = pfa_batch_rejects(batch);
 
-	plan->nrejected = pfa_batch_nrejects(batch);
-	plan->rejected = palloc(sizeof(char *) * Max(plan->nrejected, 1));
-	for (int i = 0; i < plan->nrejected; i++)
-		plan->rejected[i] = rejects[i].id;
-	qsort(plan->rejected, plan->nrejected, sizeof(char *), compare_texts);
+	merge->nrejected = pfa_batch_nrejects(batch);
+	merge->rejected = palloc(sizeof(char *) * Max(merge->nrejected, 1));
+	for (int i = 0; i < merge->nrejected; i++)
+		merge->rejected[i] = rejects[i].id;
+	qsort(merge->rejected, merge->nrejected, sizeof(char *), compare_texts);
 }
 
 static bool
-is_rejected(const Plan *plan, const char *id, int id_len)
+is_rejected(const Merge *merge, const char *id, int id_len)
 {
 	int			low = 0;
-	int			high = plan->nrejected;
+	int			high = merge->nrejected;
 
 	while (low < high)
 	{
 		int			middle = (low + high) / 2;
-		const char *other = plan->rejected[middle];
+		const char *other = merge->rejected[middle];
 		int			order = compare_ids(other, strlen(other), id, id_len);
 
 		if (order == 0)
@@ -225,16 +225,16 @@ in_range(const Range *range, const PfaMirrorRow *row)
 }
 
 static void
-note_vanished(Plan *plan, const Range *range, const PfaMirrorRow *row)
+note_vanished(Merge *merge, const Range *range, const PfaMirrorRow *row)
 {
-	PfaApplyResult *result = plan->result;
+	PfaApplyResult *result = merge->result;
 	MemoryContext work;
 	int			n = result->nvanished;
 
 	if (!range->judge || !in_range(range, row) ||
-		is_rejected(plan, row->id, row->id_len))
+		is_rejected(merge, row->id, row->id_len))
 		return;
-	work = MemoryContextSwitchTo(plan->caller);
+	work = MemoryContextSwitchTo(merge->caller);
 	if (n == 0)
 		result->vanished = palloc(sizeof(char *));
 	else if ((n & (n - 1)) == 0)
@@ -250,7 +250,7 @@ note_vanished(Plan *plan, const Range *range, const PfaMirrorRow *row)
  * passed have no record.
  */
 static bool
-find_stored(PfaMirrorScan *scan, Plan *plan, const Range *range,
+find_stored(PfaMirrorScan *scan, Merge *merge, const Range *range,
 			const PfaRecord *record)
 {
 	int			passed = 0;
@@ -262,7 +262,7 @@ find_stored(PfaMirrorScan *scan, Plan *plan, const Range *range,
 
 		if (order >= 0)
 			return order == 0;
-		note_vanished(plan, range, &scan->row);
+		note_vanished(merge, range, &scan->row);
 		if (!range->judge && ++passed > ROWS_BEFORE_SEEK)
 		{
 			pfa_mirror_scan_seek(scan, record->id, record->id_len);
@@ -275,21 +275,21 @@ find_stored(PfaMirrorScan *scan, Plan *plan, const Range *range,
 }
 
 static void
-compare_stored(PfaMirrorScan *scan, Plan *plan, const Range *range)
+compare_stored(PfaMirrorScan *scan, Merge *merge, const Range *range)
 {
-	for (int i = 0; i < plan->nrecords; i++)
+	for (int i = 0; i < merge->nrecords; i++)
 	{
-		const PfaRecord *record = &plan->records[i];
+		const PfaRecord *record = &merge->records[i];
 
-		if (!find_stored(scan, plan, range, record))
-			plan->inserts[plan->ninserts++] = i;
+		if (!find_stored(scan, merge, range, record))
+			merge->inserts[merge->ninserts++] = i;
 		else
 		{
 			if (scan->row.content_hash == pfa_row_hash(record))
-				plan->result->unchanged++;
+				merge->result->unchanged++;
 			else
 			{
-				Change	   *change = &plan->changes[plan->nchanges++];
+				Change	   *change = &merge->changes[merge->nchanges++];
 
 				change->record = i;
 				change->version = pfa_mirror_scan_version(scan);
@@ -300,7 +300,7 @@ compare_stored(PfaMirrorScan *scan, Plan *plan, const Range *range)
 	}
 	while (!scan->ended)
 	{
-		note_vanished(plan, range, &scan->row);
+		note_vanished(merge, range, &scan->row);
 		pfa_mirror_scan_next(scan);
 	}
 }
@@ -310,22 +310,22 @@ compare_stored(PfaMirrorScan *scan, Plan *plan, const Range *range)
  * outside of it: a page's lower bound is its first record's id.
  */
 static void
-make_plan(Plan *plan, PfaMirror *mirror, const Range *range)
+merge_stored(Merge *merge, PfaMirror *mirror, const Range *range)
 {
 	PfaMirrorScan scan;
-	const PfaRecord *first = plan->records;
-	const PfaRecord *last = plan->records + plan->nrecords - 1;
+	const PfaRecord *first = merge->records;
+	const PfaRecord *last = merge->records + merge->nrecords - 1;
 	const char *lower = range->lower;
 	const char *upper = range->upper;
 	int			lower_len = range->lower_len;
 	int			upper_len = range->upper_len;
 
-	plan->inserts = MemoryContextAllocHuge(CurrentMemoryContext,
-										   sizeof(int) * (plan->nrecords + 1));
-	plan->changes = MemoryContextAllocHuge(CurrentMemoryContext,
+	merge->inserts = MemoryContextAllocHuge(CurrentMemoryContext,
+										   sizeof(int) * (merge->nrecords + 1));
+	merge->changes = MemoryContextAllocHuge(CurrentMemoryContext,
 										   sizeof(Change) *
-										   (plan->nrecords + 1));
-	if (plan->nrecords > 0)
+										   (merge->nrecords + 1));
+	if (merge->nrecords > 0)
 	{
 		if (!range->judge ||
 			(lower != NULL && compare_ids(first->id, first->id_len,
@@ -343,7 +343,7 @@ make_plan(Plan *plan, PfaMirror *mirror, const Range *range)
 		}
 	}
 	pfa_mirror_scan_begin(&scan, mirror, lower, lower_len, upper, upper_len);
-	compare_stored(&scan, plan, range);
+	compare_stored(&scan, merge, range);
 	pfa_mirror_scan_end(&scan);
 }
 
@@ -360,11 +360,11 @@ build_row(PfaApply *apply, const PfaRecord *record, int64 version,
 }
 
 static void
-insert_directly(PfaApply *apply, PfaMirror *mirror, const Plan *plan)
+insert_directly(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 {
 	PfaMirrorInsert *insert = pfa_mirror_insert_begin(mirror);
 
-	for (int i = 0; i < plan->ninserts; i++)
+	for (int i = 0; i < merge->ninserts; i++)
 	{
 		TupleTableSlot *slot;
 
@@ -376,7 +376,7 @@ insert_directly(PfaApply *apply, PfaMirror *mirror, const Plan *plan)
 			pfa_row_builder_reset(apply->builder);
 		}
 		slot = pfa_mirror_insert_slot(insert);
-		build_row(apply, &plan->records[plan->inserts[i]], 1,
+		build_row(apply, &merge->records[merge->inserts[i]], 1,
 				  slot->tts_values, slot->tts_isnull);
 		ExecStoreVirtualTuple(slot);
 	}
@@ -385,17 +385,17 @@ insert_directly(PfaApply *apply, PfaMirror *mirror, const Plan *plan)
 }
 
 static void
-update_directly(PfaApply *apply, PfaMirror *mirror, const Plan *plan)
+update_directly(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 {
 	Datum		values[PFA_MIRROR_NATTS];
 	bool		nulls[PFA_MIRROR_NATTS];
 
-	for (int i = 0; i < plan->nchanges; i++)
+	for (int i = 0; i < merge->nchanges; i++)
 	{
-		Change	   *change = &plan->changes[i];
+		Change	   *change = &merge->changes[i];
 
 		CHECK_FOR_INTERRUPTS();
-		build_row(apply, &plan->records[change->record],
+		build_row(apply, &merge->records[change->record],
 				  change->version + 1, values, nulls);
 		pfa_mirror_update(mirror, &change->tid, values, nulls);
 		pfa_row_builder_reset(apply->builder);
@@ -415,116 +415,122 @@ store_row(PfaApply *apply, PfaMirror *mirror, Tuplestorestate *rows,
 }
 
 static void
-insert_by_sql(PfaApply *apply, PfaMirror *mirror, const Plan *plan)
+insert_by_sql(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 {
 	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
 
-	for (int i = 0; i < plan->ninserts; i++)
-		store_row(apply, mirror, rows, &plan->records[plan->inserts[i]], 1);
+	for (int i = 0; i < merge->ninserts; i++)
+		store_row(apply, mirror, rows, &merge->records[merge->inserts[i]], 1);
 	pfa_mirror_sql_insert(mirror, rows);
 	tuplestore_end(rows);
 }
 
 static void
-update_by_sql(PfaApply *apply, PfaMirror *mirror, const Plan *plan)
+update_by_sql(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 {
 	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
 
-	for (int i = 0; i < plan->nchanges; i++)
+	for (int i = 0; i < merge->nchanges; i++)
 		store_row(apply, mirror, rows,
-				  &plan->records[plan->changes[i].record],
-				  plan->changes[i].version + 1);
+				  &merge->records[merge->changes[i].record],
+				  merge->changes[i].version + 1);
 	pfa_mirror_sql_update(mirror, rows);
 	tuplestore_end(rows);
 }
 
 static void
-carry_out(PfaApply *apply, PfaMirror *mirror, const Plan *plan)
+carry_out(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 {
-	if (plan->ninserts > 0)
+	if (merge->ninserts > 0)
 	{
 		if (mirror->direct_insert)
-			insert_directly(apply, mirror, plan);
+			insert_directly(apply, mirror, merge);
 		else
-			insert_by_sql(apply, mirror, plan);
+			insert_by_sql(apply, mirror, merge);
 	}
-	if (plan->nchanges > 0)
+	if (merge->nchanges > 0)
 	{
 		if (mirror->direct_update)
-			update_directly(apply, mirror, plan);
+			update_directly(apply, mirror, merge);
 		else
-			update_by_sql(apply, mirror, plan);
+			update_by_sql(apply, mirror, merge);
 	}
-	plan->result->inserted += plan->ninserts;
-	plan->result->updated += plan->nchanges;
+	merge->result->inserted += merge->ninserts;
+	merge->result->updated += merge->nchanges;
 }
 
 /* ---- a batch ---- */
 
-static void
-refuse_oversized(PfaApply *apply, Plan *plan)
+static PfaRecord *
+copy_records(const PfaRecord *records, int nrecords)
 {
-	PfaApplyResult *result = plan->result;
+	Size		size = sizeof(PfaRecord) * nrecords;
+	PfaRecord  *copy = MemoryContextAllocHuge(CurrentMemoryContext, size);
+
+	memcpy(copy, records, size);
+	return copy;
+}
+
+static void
+refuse_oversized(PfaApply *apply, Merge *merge)
+{
+	PfaApplyResult *result = merge->result;
 	PfaReject  *rejects = NULL;
 	int			nkept = 0;
 
-	for (int i = 0; i < plan->nrecords; i++)
+	for (int i = 0; i < merge->nrecords; i++)
 	{
-		PfaRecord  *record = &plan->records[i];
+		PfaRecord  *record = &merge->records[i];
 		const char *reason = pfa_row_refusal(apply->builder, record);
 		MemoryContext work;
 
 		if (likely(reason == NULL))
 		{
 			if (unlikely(nkept != i))
-				plan->records[nkept] = *record;
+				merge->records[nkept] = *record;
 			nkept++;
 			continue;
 		}
-		work = MemoryContextSwitchTo(plan->caller);
 		if (rejects == NULL)
 		{
-			PfaRecord  *copy = palloc_extended(sizeof(PfaRecord) *
-											   plan->nrecords,
-											   MCXT_ALLOC_HUGE);
-
 			/* The batch itself stays as it is, for a repetition. */
-			memcpy(copy, plan->records, sizeof(PfaRecord) * plan->nrecords);
-			plan->records = copy;
-			record = &copy[i];
-			rejects = palloc_extended(sizeof(PfaReject) * plan->nrecords,
-									  MCXT_ALLOC_HUGE);
+			merge->records = copy_records(merge->records, merge->nrecords);
+			record = &merge->records[i];
+			rejects = MemoryContextAllocHuge(merge->caller,
+											 sizeof(PfaReject) *
+											 merge->nrecords);
 		}
+		work = MemoryContextSwitchTo(merge->caller);
 		rejects[result->nrejected].id = pnstrdup(record->id, record->id_len);
 		rejects[result->nrejected].reason = pstrdup(reason);
 		result->nrejected++;
 		MemoryContextSwitchTo(work);
 	}
-	plan->nrecords = nkept;
+	merge->nrecords = nkept;
 	result->rejects = rejects;
 
 	/* Refused records exist in PEMS: what is stored of them stays. */
 	if (result->nrejected > 0)
 	{
-		plan->rejected = repalloc_huge(plan->rejected, sizeof(char *) *
-									   (plan->nrejected + result->nrejected));
+		merge->rejected = repalloc_huge(merge->rejected, sizeof(char *) *
+									   (merge->nrejected + result->nrejected));
 		for (int i = 0; i < result->nrejected; i++)
-			plan->rejected[plan->nrejected++] = rejects[i].id;
-		qsort(plan->rejected, plan->nrejected, sizeof(char *), compare_texts);
+			merge->rejected[merge->nrejected++] = rejects[i].id;
+		qsort(merge->rejected, merge->nrejected, sizeof(char *), compare_texts);
 	}
 }
 
 static void
-find_max_version(PfaApply *apply, const Plan *plan)
+find_max_version(PfaApply *apply, const Merge *merge)
 {
 	int			field = apply->mapping->version_field;
 	const PfaValue *max = NULL;
 
 	if (field < 0 || apply->mapping->fields[field].kind != PFA_KIND_TEXT)
 		return;
-	for (int i = 0; i < plan->nrecords; i++)
+	for (int i = 0; i < merge->nrecords; i++)
 	{
-		const PfaValue *value = &plan->records[i].values[field];
+		const PfaValue *value = &merge->records[i].values[field];
 
 		if (!value->isnull &&
 			(max == NULL || compare_ids(value->ptr, value->len,
@@ -533,11 +539,11 @@ find_max_version(PfaApply *apply, const Plan *plan)
 	}
 	if (max != NULL)
 	{
-		char	   *text = MemoryContextAlloc(plan->caller, max->len + 1);
+		char	   *text = MemoryContextAlloc(merge->caller, max->len + 1);
 
 		memcpy(text, max->ptr, max->len);
 		text[max->len] = '\0';
-		plan->result->max_version = text;
+		merge->result->max_version = text;
 	}
 }
 
@@ -548,7 +554,7 @@ pfa_apply_batch(PfaApply *apply, PfaBatch *batch, bool judge,
 {
 	PfaMirror	mirror;
 	Range		range = {0};
-	Plan		plan = {0};
+	Merge		merge = {0};
 
 	memset(result, 0, sizeof(*result));
 	if (!judge && pfa_batch_nrecords(batch) == 0)
@@ -557,12 +563,12 @@ pfa_apply_batch(PfaApply *apply, PfaBatch *batch, bool judge,
 	/* A call that failed half way has left rows in the builder. */
 	MemoryContextReset(apply->work);
 	pfa_row_builder_reset(apply->builder);
-	plan.caller = MemoryContextSwitchTo(apply->work);
-	plan.result = result;
-	plan.records = pfa_batch_records(batch);
-	plan.nrecords = sort_records(plan.records, pfa_batch_nrecords(batch));
-	collect_rejected(&plan, batch);
-	refuse_oversized(apply, &plan);
+	merge.caller = MemoryContextSwitchTo(apply->work);
+	merge.result = result;
+	merge.records = pfa_batch_records(batch);
+	merge.nrecords = sort_records(merge.records, pfa_batch_nrecords(batch));
+	collect_rejected(&merge, batch);
+	refuse_oversized(apply, &merge);
 
 	range.judge = judge;
 	if (judge)
@@ -573,15 +579,15 @@ pfa_apply_batch(PfaApply *apply, PfaBatch *batch, bool judge,
 		range.upper_len = upper == NULL ? 0 : strlen(upper);
 		range.upper_inclusive = upper_inclusive;
 	}
-	if (judge || plan.nrecords > 0)
+	if (judge || merge.nrecords > 0)
 	{
 		pfa_mirror_open(&mirror, apply->organization_id);
-		make_plan(&plan, &mirror, &range);
-		carry_out(apply, &mirror, &plan);
+		merge_stored(&merge, &mirror, &range);
+		carry_out(apply, &mirror, &merge);
 		pfa_mirror_close(&mirror);
 	}
-	find_max_version(apply, &plan);
-	MemoryContextSwitchTo(plan.caller);
+	find_max_version(apply, &merge);
+	MemoryContextSwitchTo(merge.caller);
 	MemoryContextReset(apply->work);
 }
 

@@ -185,8 +185,6 @@ sim_org_create(const char *name, int64_t nrows)
 	pthread_t	thread;
 	int64_t		row;
 
-	if (sim_data.norgs >= SIM_MAX_ORGS)
-		return NULL;
 	org->name = strdup(name);
 	org->id_width = nrows > 800000 ? 8 : 6;
 	org->last_serial = (uint32_t) nrows;
@@ -205,8 +203,15 @@ sim_org_create(const char *name, int64_t nrows)
 	else
 		fill_blocks(&job);
 	org->listing = job.listing;
+	pthread_mutex_lock(&sim_data.lock);
+	if (sim_data.norgs >= SIM_MAX_ORGS)
+	{
+		pthread_mutex_unlock(&sim_data.lock);
+		return NULL;
+	}
 	sim_data.orgs[sim_data.norgs] = org;
 	atomic_fetch_add(&sim_data.norgs, 1);
+	pthread_mutex_unlock(&sim_data.lock);
 	atomic_fetch_add(&sim_data.version, 1);
 	return org;
 }

@@ -178,6 +178,24 @@ sim_generate(SimRecord *record, const SimOrg *org, uint32_t serial)
 			record->text[i] = "";
 }
 
+/* A record with nothing but an id. */
+void
+sim_blank(SimRecord *record, const char *id, uint32_t serial)
+{
+	int			i;
+
+	memset(record, 0, sizeof(*record));
+	record->id = sim_keep(id, strlen(id));
+	record->serial = serial;
+	record->salt = serial * 8 + 1;
+	for (i = 0; i < SIM_NTEXTS; i++)
+		record->text[i] = "";
+	for (i = 0; i < SIM_NNUMBERS; i++)
+		record->number[i] = SIM_NO_NUMBER;
+	for (i = 0; i < SIM_NDATES; i++)
+		record->date[i] = SIM_NO_DATE;
+}
+
 /* New values for a record that PEMS's users changed; the id stays. */
 void
 sim_regenerate(SimRecord *record, uint64_t *random)

@@ -44,7 +44,6 @@ static const Setting settings[] = {
 	{"cursor", "cursor|offset", &sim_settings.row_offset, 0, false},
 	{"delta", "off|on", &sim_settings.delta, 0, false},
 	{"page_cap", "#", &sim_settings.page_cap, 0, false},
-	{"write_delay_ms", "#", &sim_settings.write_delay_ms, 0, false},
 	{"user", "$", TEXT(user), false},
 	{"password", "$", TEXT(password), false},
 	{"api_key", "$", TEXT(api_key), false},

@@ -4,10 +4,10 @@
  *
  * Data is kept in immutable pieces with reference counts: an organization has
  * a listing, a listing has blocks of about a thousand records, a block has
- * its JSON text once somebody asked for it.  A request takes a reference on the listing and serves
- * slices of the texts without copying; a change builds new blocks and a new
- * listing beside the old one.  So a page is always consistent, and no request
- * waits for a change.
+ * its JSON text once somebody asked for it.  A request takes a reference on
+ * the listing and serves slices of the texts without copying; a change builds
+ * new blocks and a new listing beside the old one.  So a page is always
+ * consistent, and no request waits for a change.
  */
 #ifndef SIM_H
 #define SIM_H
@@ -247,6 +247,7 @@ extern int64_t sim_data_tick(void);
 
 extern void sim_generate(SimRecord *record, const SimOrg *org,
 						 uint32_t serial);
+extern void sim_blank(SimRecord *record, const char *id, uint32_t serial);
 extern void sim_regenerate(SimRecord *record, uint64_t *random);
 
 /* ---- value.c: columns, values and their spellings ---- */
@@ -392,7 +393,6 @@ typedef struct SimSettings
 	int			row_offset;		/* read ROW_OFFSET, not CURSOR_POSITION */
 	int			delta;			/* 0: a filter on pfs_lastmodified is an error */
 	int			page_cap;
-	int			write_delay_ms;
 	char		user[128];
 	char		password[256];
 	char		api_key[256];

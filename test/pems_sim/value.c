@@ -377,7 +377,8 @@ add_cost(SimBuf *out, const SimRecord *record, const char *key, int start)
 		known = known && record->date[start] != SIM_NO_DATE &&
 			record->date[start + 1] != SIM_NO_DATE;
 		/* days / 30.44 * rate, in cents */
-		value = value * 100 * (record->date[start + 1] - record->date[start]);
+		value = value * 100 *
+			((int64_t) record->date[start + 1] - record->date[start]);
 		unit = unit * 3044;
 	}
 	if (start == SIM_ACTUAL_START &&

@@ -1,9 +1,5 @@
 -- Options of servers and user mappings, and what keeps credentials where they
 -- belong.
-SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS pfa_vanguard;
-RESET client_min_messages;
-
 CREATE ROLE regress_pfa_source;
 CREATE ROLE regress_pfa_other;
 GRANT EXECUTE ON FUNCTION pfa_set_credentials(name, text, text),
@@ -152,7 +148,7 @@ BEGIN
     SELECT t.ok INTO ok FROM pfa_test_source('pfa_s') t;
     RETURN 'loaded';
 EXCEPTION WHEN OTHERS THEN
-    RETURN replace(sqlerrm, dir, 'DIR');
+    RETURN replace(replace(sqlerrm, dir, 'DIR'), current_user, 'USER');
 END
 $$;
 ALTER SERVER pfa_s OPTIONS (ADD base_url 'http://127.0.0.1:1/axis');
@@ -176,6 +172,7 @@ SELECT option_name FROM information_schema.user_mapping_options
         AND authorization_identifier = current_user ORDER BY 1;
 COPY (SELECT 1) TO PROGRAM 'rm -rf pfa_secret*';
 
+SET client_min_messages = warning;
 DELETE FROM pfa_credential_origin WHERE server_name LIKE 'pfa\_%';
 DROP SERVER pfa_s CASCADE;
 DROP SERVER pfa_mine CASCADE;
