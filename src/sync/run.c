@@ -98,10 +98,10 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	for (int tries = 1;; tries++)
+	for (volatile int tries = 1;; tries++)
 	{
 		volatile bool done = false;
-		ErrorData  *edata = NULL;
+		ErrorData  *volatile edata = NULL;
 
 		PG_TRY();
 		{
