@@ -581,6 +581,8 @@ finish_completed(PfaRunState *state, void *arg)
 	pfa_state_update(organization_id, watermark, state->mapping_hash,
 					 layout != NULL ? layout : state->organization->layout,
 					 state->full);
+	if (state->full)
+		pfa_reject_forget(organization_id, state->run_id);
 	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);
 	pfa_page_forget(state->run_id);
 }
