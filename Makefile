@@ -37,14 +37,14 @@ TAP_FILES = $(sort $(wildcard test/t/*.t))
 # JIT inlines nothing from here that would be worth the bitcode.
 override with_llvm = no
 
-# Goals that are scripts need no PGXS: they install what it comes with.
+# Goals that are scripts of tools/ need no PGXS: they install what it comes with.
 BENCHES = bench-sync
-SCRIPTS = check demo demo-stop $(BENCHES)
+TASKS = check demo demo-stop $(BENCHES)
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(PGXS),)
-ifneq ($(or $(filter-out $(SCRIPTS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)
+ifneq ($(or $(filter-out $(TASKS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)
 include $(PGXS)
 endif
 endif
@@ -82,7 +82,7 @@ check-tap:
 	PFA_ROOT=$(CURDIR) \
 	prove -I $(dir $(PGXS))../test/perl -I test/perl $(PROVE_FLAGS) $(TAP_FILES)
 
-ifeq ($(filter-out $(SCRIPTS),$(MAKECMDGOALS)),)
+ifeq ($(filter-out $(TASKS),$(MAKECMDGOALS)),)
 check:
 	tools/check
 
@@ -96,4 +96,4 @@ $(BENCHES): bench-%:
 	tools/bench_$*
 endif
 
-.PHONY: simulator unit check-regress check-isolation check-tap $(SCRIPTS)
+.PHONY: simulator unit check-regress check-isolation check-tap $(TASKS)
