@@ -154,6 +154,7 @@ struct PfaGridParser
 	char		field_name[PFA_JSON_TOKEN_SIZE];
 	GridPlace	total_from;
 
+	int			large_ncells;	/* of the list being read */
 	LargeCell	large_num;
 	LargeCell	large_alias;
 	LargeCell	large_value;
@@ -583,9 +584,11 @@ begin_array(PfaGridParser *parser, GridPlace place, size_t at)
 		case PLACE_DATA:
 			is = PLACE_ROWS;
 			break;
+		case PLACE_LARGE_CELLS:
+			parser->large_ncells = 0;
+			break;
 		case PLACE_ROWS:
 		case PLACE_ALERTS:
-		case PLACE_LARGE_CELLS:
 			break;
 		case PLACE_ROW:
 			return malformed(parser, at, "rows are not objects");
@@ -801,6 +804,16 @@ row_carried(PfaGridParser *parser)
 
 /* ---- the loop ---- */
 
+/* A value ended.  Rows have the same limit of cells whatever their size. */
+static bool
+count_large_cell(PfaGridParser *parser, size_t at)
+{
+	if (innermost(parser) == PLACE_LARGE_CELLS &&
+		++parser->large_ncells > parser->limits.max_fields)
+		return malformed(parser, at, "too many cells in a row");
+	return true;
+}
+
 /* data lies at position at of the answer. */
 static bool
 process(PfaGridParser *parser, const char *data, const char *end, size_t at)
@@ -835,12 +848,14 @@ process(PfaGridParser *parser, const char *data, const char *end, size_t at)
 				break;
 			case PFA_JSON_OBJECT_END:
 			case PFA_JSON_ARRAY_END:
-				ok = end_container(parser);
+				ok = end_container(parser) &&
+					count_large_cell(parser, at + (size_t) (p - data));
 				break;
 			case PFA_JSON_STRING:
 			case PFA_JSON_SCALAR:
 				ok = take_scalar(parser, value_place(parser, stream->depth),
-								 event, at + (size_t) (p - data));
+								 event, at + (size_t) (p - data)) &&
+					count_large_cell(parser, at + (size_t) (p - data));
 				break;
 			case PFA_JSON_ERROR:
 				if (stream->depth == 0 && stream->state != PFA_JSON_AT_END)

@@ -487,6 +487,38 @@ read_cell(PfaRowParser *row, const char *p, const char *end, int depth, int i)
 }
 
 /*
+ * The value at p that ends its cell, described in *cell; the closing brace is
+ * returned.  NULL: it is not as simple as most are.
+ */
+static inline const char *
+expect_value(const char *p, const char *end, PfaCell *cell)
+{
+	const char *stop;
+
+	if (*p == '"')
+	{
+		cell->text = p + 1;
+		cell->kind = PFA_CELL_STRING;
+		stop = json_string_stop(p + 1, end);
+		cell->len = (size_t) (stop - p) - 1;
+		if (end - stop < 2 || stop[0] != '"')
+			return NULL;
+		stop++;
+	}
+	else
+	{
+		for (stop = p; stop < end && json_is_scalar(*stop); stop++)
+			;
+		cell->text = p;
+		cell->len = (size_t) (stop - p);
+		cell->kind = *p == 'n' ? PFA_CELL_NULL : PFA_CELL_SCALAR;
+		if (stop == end || !pfa_json_scalar_valid(p, cell->len))
+			return NULL;
+	}
+	return *stop == '}' ? stop : NULL;
+}
+
+/*
  * Read a cell by what the same cell of another row began with.  NULL: read it
  * the slow way; that may be for any reason.
  */
@@ -494,32 +526,20 @@ static inline const char *
 expect_cell(PfaRowParser *row, const char *p, const char *end,
 			const PfaRowPrefix *prefix)
 {
-	PfaCell    *cell;
-	const char *start;
 	const char *stop;
+	PfaCell		cell;
 
 	/* two bytes more: the value's first one, and what ends the cell */
 	if (prefix->len == 0 || end - p < prefix->len + 2 ||
-		memcmp(p, prefix->text, prefix->len) != 0)
+		!json_same_bytes(p, prefix->text, prefix->len))
 		return NULL;
-	start = p + prefix->len;
-	if (*start != '"')
+	stop = expect_value(p + prefix->len, end, &cell);
+	if (stop == NULL)
 		return NULL;
-	start++;
-	stop = json_string_stop(start, end);
-	if (end - stop < 2 || stop[0] != '"' || stop[1] != '}')
-		return NULL;
-	if (prefix->field >= 0)
-	{
-		cell = &row->cells[prefix->field];
-		cell->row = row->row;
-		cell->text = start;
-		cell->len = (size_t) (stop - start);
-		cell->kind = PFA_CELL_STRING;
-	}
+	set_cell(row, prefix->field, &cell);
 	if (prefix->positional)
 		row->positional = true;
-	return stop + 2;
+	return stop + 1;
 }
 
 /*
