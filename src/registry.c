@@ -258,6 +258,25 @@ pfa_slot_find(Oid database, int64 run_id)
 	return NULL;
 }
 
+bool
+pfa_slot_cancel(int64 run_id)
+{
+	PfaSlot    *slot = pfa_slot_find(MyDatabaseId, run_id);
+	bool		found;
+
+	if (slot == NULL)
+		return false;
+	/* The slot may have passed to another run since it was found. */
+	SpinLockAcquire(&slot->mutex);
+	found = slot->run_id == run_id;
+	if (found)
+		pg_atomic_write_u32(&slot->cancel, 1);
+	SpinLockRelease(&slot->mutex);
+	if (found)
+		pfa_wake_slot(slot);
+	return found;
+}
+
 int
 pfa_slot_index(const PfaSlot *slot)
 {

@@ -72,6 +72,8 @@ extern PfaSlot *pfa_slot_create_local(int64 run_id,
 									  const char *organization_id);
 extern void pfa_slot_release(PfaSlot *slot);	/* both kinds; also on exit */
 extern PfaSlot *pfa_slot_find(Oid database, int64 run_id);	/* or NULL */
+/* Ask a run of this database to stop; false where no process has it. */
+extern bool pfa_slot_cancel(int64 run_id);
 extern int	pfa_slot_index(const PfaSlot *slot);
 extern PfaSlot *pfa_slot_by_index(int i);
 
