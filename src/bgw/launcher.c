@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "bgw/worker.h"
+#include "metrics/counters.h"
 
 /* The launcher comes back so soon after it died. */
 #define RESTART_SECONDS		2
@@ -138,6 +139,7 @@ refresh_databases(void)
 		if (pfa_database_read(i, &entry) &&
 			!list_member_oid(databases, entry.oid))
 		{
+			pfa_metrics_forget_database(entry.oid);
 			pfa_database_forget(i);
 			forget_child(&children[i]);
 		}
@@ -186,6 +188,8 @@ note_end(Child *child, const PfaDatabase *entry)
 	if (child->started_at == 0 ||
 		TimestampDifferenceExceeds(child->started_at, now, HEALTHY_MS))
 		child->failures = 0;
+	if (child->started_at != 0 && entry->state == PFA_DATABASE_PRESENT)
+		pfa_metrics_process_restarted(PFA_PROCESS_SCHEDULER, entry->oid);
 	wait = Min(500L << Min(child->failures, 10), most);
 	child->failures++;
 	child->started_at = 0;
@@ -290,6 +294,7 @@ pfa_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pfa_worker_set_name("pfa_vanguard launcher");
+	pfa_metrics_process_started(PFA_PROCESS_LAUNCHER, InvalidOid);
 	turn_context = AllocSetContextCreate(TopMemoryContext,
 										 "pfa_vanguard launcher turn",
 										 ALLOCSET_DEFAULT_SIZES);

@@ -446,8 +446,13 @@ pfa_metrics_process_started(PfaProcess process, Oid database)
 {
 	PfaProcessEntry *entry = process_entry(process, database);
 
-	if (entry != NULL)
-		pg_atomic_write_u64(&entry->started_at, GetCurrentTimestamp());
+	if (entry == NULL)
+		return;
+	/* Nobody but the postmaster starts the launcher, so nobody else counts. */
+	if (process == PFA_PROCESS_LAUNCHER &&
+		pg_atomic_read_u64(&entry->started_at) != 0)
+		add(&entry->restarts, 1);
+	pg_atomic_write_u64(&entry->started_at, GetCurrentTimestamp());
 }
 
 void

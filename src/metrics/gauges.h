@@ -40,6 +40,8 @@ typedef struct PfaOrganizationFacts
 	int64		rejected;
 	int64		write_back_pending;
 	int64		conflicts_open;
+	int64		finished_hour;	/* syncs that ended in the last hour */
+	int64		failed_hour;	/* and those of them that failed */
 } PfaOrganizationFacts;
 
 /*
@@ -65,18 +67,5 @@ typedef struct PfaRelationFacts
 extern void pfa_gauges_relations(const PfaRelationFacts *facts, int nfacts);
 /* DROP EXTENSION: nothing is ours any more. */
 extern void pfa_gauges_forget(void);
-
-/* ---- alerts, see alerts.h ---- */
-
-typedef struct PfaAlertEntry
-{
-	char		name[32];		/* "": not in use */
-	char		organization_id[PFA_METRICS_LABEL_LEN]; /* "": none */
-	char		severity[12];
-	bool		firing;			/* else its condition holds, not for long */
-	TimestampTz since;			/* of the condition */
-	double		value;
-	double		threshold;
-} PfaAlertEntry;
 
 #endif							/* PFA_GAUGES_H */

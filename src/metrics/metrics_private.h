@@ -15,6 +15,7 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
+#include "metrics/alerts.h"
 #include "metrics/counters.h"
 #include "metrics/gauges.h"
 #include "metrics/histogram.h"
