@@ -254,6 +254,8 @@ take_turn(MemoryContext turn_context)
 		report_error();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
+		/* Nobody is to wait for a database that cannot use its turn. */
+		pfa_database_set_waiting(MyDatabaseId, false);
 		pgstat_report_stat(false);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		wait = TURN_MS;
