@@ -140,6 +140,8 @@ extern bool pfa_database_read(int i, PfaDatabase *entry);
 /* Index of the database's entry, made if need be; -1 where all are in use. */
 extern int	pfa_database_enter(Oid database);
 extern void pfa_database_forget(int i);
+/* Have the launcher look into a database where the extension was missing. */
+extern void pfa_database_request(Oid database);
 /* The launcher takes up a request. */
 extern void pfa_database_clear_request(int i);
 extern void pfa_database_set_state(Oid database, PfaDatabaseState state);
@@ -151,8 +153,10 @@ extern bool pfa_database_others_wait(Oid database);
 /* Wake this database's scheduler when the transaction commits. */
 extern void pfa_wake_scheduler_at_commit(void);
 extern void pfa_wake_scheduler_now(Oid database);
-/* CREATE EXTENSION: have the launcher look at this database at commit. */
+/* Wake the launcher at commit: there may be another database to look after. */
 extern void pfa_wake_launcher_at_commit(void);
+/* The same after CREATE EXTENSION: it is this database. */
+extern void pfa_request_look_at_commit(void);
 extern void pfa_wake_launcher_now(void);
 /* ALTER EXTENSION UPDATE: have this database's workers start anew at commit. */
 extern void pfa_dismiss_workers_at_commit(void);

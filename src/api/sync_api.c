@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -137,6 +138,21 @@ timeout_argument(FunctionCallInfo fcinfo, int arg)
 	return ms;
 }
 
+/* Raise an error where the run cannot begin while we wait for it. */
+static void
+check_can_begin(int64 run_id, const PfaRunLook *look)
+{
+	if (look->own)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot wait for sync run %lld in the transaction that requested it",
+						(long long) run_id),
+				 errdetail("The run does not begin before the transaction has committed."),
+				 errhint("Commit first, then call pfa_sync_wait().")));
+	if (look->status == PFA_RUN_QUEUED && !RecoveryInProgress())
+		check_workers();
+}
+
 /*
  * Drop the runs that have ended from ids, and return the worst end so far: the
  * greatest of *worst and theirs.
@@ -162,13 +178,7 @@ look_at_runs(int64 *ids, int *nids, PfaRunStatus *worst)
 			*worst = Max(*worst, look.status);
 			continue;
 		}
-		if (look.own)
-			ereport(ERROR,
-					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					 errmsg("cannot wait for sync run %lld in the transaction that requested it",
-							(long long) ids[i]),
-					 errdetail("The run does not begin before the transaction has committed."),
-					 errhint("Commit first, then call pfa_sync_wait().")));
+		check_can_begin(ids[i], &look);
 		ids[left++] = ids[i];
 	}
 	*nids = left;

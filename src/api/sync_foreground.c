@@ -200,9 +200,8 @@ tell_end(const Sync *sync)
 	const PfaRunEnd *end = &sync->end;
 
 	ereport(NOTICE,
-			(errmsg("organization \"%s\": %s sync %s, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
+			(errmsg("organization \"%s\": %s sync completed, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
 					sync->organization_id, end->mode,
-					pfa_run_status_name(end->status),
 					(long long) end->rows_seen,
 					(long long) end->rows_inserted,
 					(long long) end->rows_updated,
@@ -322,7 +321,8 @@ sync_organization(Sync *sync)
 			follow(sync);
 		}
 	} while (!pfa_run_has_ended(sync->end.status));
-	tell_end(sync);
+	if (sync->end.status == PFA_RUN_COMPLETED)
+		tell_end(sync);
 	return true;
 }
 

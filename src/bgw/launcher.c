@@ -82,9 +82,9 @@ pfa_launcher_register(void)
 
 /* ---- databases ---- */
 
-/* Databases a scheduler may look into. */
+/* Databases a scheduler may look into; existing: all there are. */
 static List *
-list_databases(void)
+list_databases(List **existing)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	List	   *databases = NIL;
@@ -101,6 +101,10 @@ list_databases(void)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old;
+
+		old = MemoryContextSwitchTo(caller);
+		*existing = lappend_oid(*existing, form->oid);
+		MemoryContextSwitchTo(old);
 
 		/* -2: an interrupted DROP DATABASE left it unusable */
 		if (!form->datallowconn || form->datistemplate ||
@@ -129,7 +133,8 @@ forget_child(Child *child)
 static void
 refresh_databases(void)
 {
-	List	   *databases = list_databases();
+	List	   *existing = NIL;
+	List	   *databases = list_databases(&existing);
 	ListCell   *cell;
 
 	for (int i = 0; i < PFA_MAX_DATABASES; i++)
@@ -139,7 +144,10 @@ refresh_databases(void)
 		if (pfa_database_read(i, &entry) &&
 			!list_member_oid(databases, entry.oid))
 		{
-			pfa_metrics_forget_database(entry.oid);
+			/* Dropped, or closed: nobody is let in, so nobody stays. */
+			(void) pfa_database_dismiss(entry.oid);
+			if (!list_member_oid(existing, entry.oid))
+				pfa_metrics_forget_database(entry.oid);
 			pfa_database_forget(i);
 			forget_child(&children[i]);
 		}
@@ -206,16 +214,19 @@ start_scheduler(int i, const PfaDatabase *entry)
 
 	args.database = entry->oid;
 	args.kind = PFA_WORKER_SCHEDULER;
+	/* Before the start: a request of from now on may come too late for it. */
+	pfa_database_clear_request(i);
 	/* TopMemoryContext: the handle is freed when the worker has ended. */
 	if (pfa_worker_start(&args, "pfa_scheduler_main",
 						 "pfa_vanguard scheduler", &child->handle))
 	{
 		child->database = entry->oid;
 		child->started_at = now;
-		pfa_database_clear_request(i);
 	}
 	else
 	{
+		if (entry->requested)
+			pfa_database_request(entry->oid);
 		child->handle = NULL;
 		child->not_before = TimestampTzPlusMilliseconds(now, 2000);
 		if (warned_at == 0 || TimestampDifferenceExceeds(warned_at, now, 60000))

@@ -281,6 +281,8 @@ take_step(MemoryContext turn_context, long (*step) (void))
 		report_error();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
+		/* Nobody is to wait for a database that cannot use its turn. */
+		pfa_database_set_waiting(MyDatabaseId, false);
 		pgstat_report_stat(false);
 		pgstat_report_activity(STATE_IDLE, NULL);
 	}
