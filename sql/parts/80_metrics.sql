@@ -212,7 +212,7 @@ REVOKE ALL ON FUNCTION @extschema@.pfa_metrics_cache() FROM PUBLIC;
 CREATE VIEW @extschema@.pfa_metrics_cache AS
     SELECT up, size_bytes, hit_ratio
     FROM @extschema@.pfa_metrics_cache();
-COMMENT ON VIEW @extschema@.pfa_metrics_cache IS 'the cache: whether it answers, its size, hits to look-ups since the server's start (NULL: none yet)';
+COMMENT ON VIEW @extschema@.pfa_metrics_cache IS 'the cache: whether it answers, its size, hits to look-ups since the server''s start (NULL: none yet)';
 
 CREATE FUNCTION @extschema@.pfa_metrics_cache_keyspaces()
 RETURNS TABLE (
