@@ -102,6 +102,8 @@ extern bool pfa_worker_enter(PfaWorkerKind kind, Oid database);
 /* Workers of a kind; database InvalidOid: of all. */
 extern int	pfa_worker_count(PfaWorkerKind kind, Oid database);
 extern bool pfa_worker_known(int pid);
+/* Pid of the first worker of a kind, 0 where there is none. */
+extern int	pfa_worker_pid(PfaWorkerKind kind, Oid database);
 
 /*
  * Keep workers out of a database from here on, and ask those in it to leave.

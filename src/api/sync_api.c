@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -23,11 +24,8 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "registry.h"
-
-PG_FUNCTION_INFO_V1(pfa_sync_now);
-PG_FUNCTION_INFO_V1(pfa_sync_wait);
-PG_FUNCTION_INFO_V1(pfa_sync_cancel);
 
 /* How often a waiting session looks at the runs it waits for. */
 #define LOOK_MS			50
@@ -92,8 +90,7 @@ request_all(ReturnSetInfo *rsinfo, const char *mode)
 }
 
 /* pfa_sync_now(organization_id text, mode text) returns setof bigint */
-Datum
-pfa_sync_now(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_now, PFA_ENDPOINT_SYNC_NOW)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *organization_id = pfa_sync_organization_argument(fcinfo, 0);
@@ -137,6 +134,21 @@ timeout_argument(FunctionCallInfo fcinfo, int arg)
 	return ms;
 }
 
+/* Raise an error where the run cannot begin while we wait for it. */
+static void
+check_can_begin(int64 run_id, const PfaRunLook *look)
+{
+	if (look->own)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot wait for sync run %lld in the transaction that requested it",
+						(long long) run_id),
+				 errdetail("The run does not begin before the transaction has committed."),
+				 errhint("Commit first, then call pfa_sync_wait().")));
+	if (look->status == PFA_RUN_QUEUED && !RecoveryInProgress())
+		check_workers();
+}
+
 /*
  * Drop the runs that have ended from ids, and return the worst end so far: the
  * greatest of *worst and theirs.
@@ -162,13 +174,7 @@ look_at_runs(int64 *ids, int *nids, PfaRunStatus *worst)
 			*worst = Max(*worst, look.status);
 			continue;
 		}
-		if (look.own)
-			ereport(ERROR,
-					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					 errmsg("cannot wait for sync run %lld in the transaction that requested it",
-							(long long) ids[i]),
-					 errdetail("The run does not begin before the transaction has committed."),
-					 errhint("Commit first, then call pfa_sync_wait().")));
+		check_can_begin(ids[i], &look);
 		ids[left++] = ids[i];
 	}
 	*nids = left;
@@ -197,8 +203,7 @@ nap(instr_time start, double timeout_ms)
 }
 
 /* pfa_sync_wait(run_id bigint, timeout interval) returns text */
-Datum
-pfa_sync_wait(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_wait, PFA_ENDPOINT_SYNC_WAIT)
 {
 	double		timeout_ms = timeout_argument(fcinfo, 1);
 	PfaRunStatus worst = PFA_RUN_QUEUED;
@@ -246,8 +251,7 @@ stop_process(int64 run_id, const PfaRunLook *look)
  * pg_cancel_backend, and has a moment to do so.  A run whose process dies
  * meanwhile goes back to the queue, and is cancelled there.
  */
-Datum
-pfa_sync_cancel(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_cancel, PFA_ENDPOINT_SYNC_CANCEL)
 {
 	int64		run_id = PG_GETARG_INT64(0);
 	bool		told = false;

@@ -31,10 +31,9 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "registry.h"
 #include "sync/run.h"
-
-PG_FUNCTION_INFO_V1(pfa_sync);
 
 /* Progress is told this often at most, and where it stands still this often. */
 #define NOTICE_MS		1000
@@ -200,9 +199,8 @@ tell_end(const Sync *sync)
 	const PfaRunEnd *end = &sync->end;
 
 	ereport(NOTICE,
-			(errmsg("organization \"%s\": %s sync %s, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
+			(errmsg("organization \"%s\": %s sync completed, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
 					sync->organization_id, end->mode,
-					pfa_run_status_name(end->status),
 					(long long) end->rows_seen,
 					(long long) end->rows_inserted,
 					(long long) end->rows_updated,
@@ -322,7 +320,8 @@ sync_organization(Sync *sync)
 			follow(sync);
 		}
 	} while (!pfa_run_has_ended(sync->end.status));
-	tell_end(sync);
+	if (sync->end.status == PFA_RUN_COMPLETED)
+		tell_end(sync);
 	return true;
 }
 
@@ -396,8 +395,7 @@ sync_all(const char *mode)
 }
 
 /* procedure pfa_sync(organization_id text, mode text) */
-Datum
-pfa_sync(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync, PFA_ENDPOINT_SYNC)
 {
 	char	   *organization_id = pfa_sync_organization_argument(fcinfo, 0);
 	char	   *mode = pfa_sync_mode_argument(fcinfo, 1);

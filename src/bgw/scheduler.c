@@ -23,7 +23,9 @@
 #include "bgw/worker.h"
 #include "catalog/pfa_catalog.h"
 #include "catalog/schedule.h"
+#include "events/ring.h"
 #include "guc.h"
+#include "metrics/gauges.h"
 
 /* Longest wait: due times may change behind the scheduler's back. */
 #define TURN_MS			10000
@@ -77,6 +79,7 @@ begin(void)
 		return;
 	}
 	pfa_database_set_state(MyDatabaseId, PFA_DATABASE_ABSENT);
+	pfa_gauges_forget();
 	proc_exit(0);
 }
 
@@ -94,9 +97,12 @@ look(long *wait)
 {
 	TimestampTz next;
 	int			queued;
+	int			reaped;
 
 	begin();
-	(void) pfa_run_reap(PFA_RUN_MAX_ATTEMPTS);
+	reaped = pfa_run_reap(PFA_RUN_MAX_ATTEMPTS);
+	while (reaped-- > 0)
+		pfa_metrics_process_restarted(PFA_PROCESS_SYNC, MyDatabaseId);
 	queued = pfa_guc_enabled ? pfa_schedule_due() : 0;
 	next = pfa_guc_enabled ? pfa_schedule_next_due() : DT_NOEND;
 	commit();
@@ -220,6 +226,7 @@ static void
 report_error(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	ErrorData  *edata;
 
 	if (geterrcode() == state.failed_with &&
 		!TimestampDifferenceExceeds(state.failed_at, now, REPORT_MS))
@@ -227,30 +234,50 @@ report_error(void)
 	state.failed_with = geterrcode();
 	state.failed_at = now;
 	EmitErrorReport();
+	edata = CopyErrorData();
+	pfa_metrics_process_failed(PFA_PROCESS_SCHEDULER, MyDatabaseId,
+							   edata->message);
+	pfa_event_post(PFA_LEVEL_ERROR, "scheduler", NULL, 0, "turn_failed",
+				   edata->message, NULL);
+}
+
+/* Milliseconds to the next turn. */
+static long
+work(void)
+{
+	long		due = TURN_MS;
+
+	if (start_workers(look(&due)))
+		due = Min(due, WAITING_MS);
+	prune();
+	return due;
+}
+
+static long
+observe(void)
+{
+	pfa_scheduler_observe();
+	return TURN_MS;
 }
 
 /*
- * One turn; milliseconds to the next.  What goes wrong in it (a lock that is
- * held, a full disk) is reported and tried again: a scheduler that ended for it
- * would have to be started anew each time.
+ * One step of a turn; milliseconds to the next.  What goes wrong in it (a lock
+ * that is held, a full disk) is reported and tried again: a scheduler that
+ * ended for it would have to be started anew each time.
  */
 static long
-take_turn(MemoryContext turn_context)
+take_step(MemoryContext turn_context, long (*step) (void))
 {
 	volatile long wait = TURN_MS;
 
 	PG_TRY();
 	{
-		long		due = TURN_MS;
-
 		MemoryContextSwitchTo(turn_context);
-		if (start_workers(look(&due)))
-			due = Min(due, WAITING_MS);
-		wait = due;
-		prune();
+		wait = step();
 	}
 	PG_CATCH();
 	{
+		MemoryContextSwitchTo(turn_context);
 		report_error();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
@@ -258,7 +285,6 @@ take_turn(MemoryContext turn_context)
 		pfa_database_set_waiting(MyDatabaseId, false);
 		pgstat_report_stat(false);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		wait = TURN_MS;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -298,7 +324,8 @@ pfa_scheduler_main(Datum arg)
 		long		wait;
 
 		pfa_worker_check();
-		wait = take_turn(turn_context);
+		wait = take_step(turn_context, work);
+		(void) take_step(turn_context, observe);
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

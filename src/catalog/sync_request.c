@@ -76,7 +76,7 @@ lock_organization(const char *organization_id, PfaRequest *request)
 	return request->outcome == PFA_REQUEST_NEW;
 }
 
-static bool
+static void
 insert_run(const char *organization_id, const char *mode,
 		   PfaRequest *request)
 {
@@ -84,15 +84,12 @@ insert_run(const char *organization_id, const char *mode,
 	Datum		values[2] = {CStringGetTextDatum(organization_id),
 	CStringGetTextDatum(mode)};
 
-	if (pfa_spi_execute("INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
-						"VALUES ($1, $2) "
-						"ON CONFLICT (organization_id, direction) "
-						"WHERE status IN ('queued', 'running') "
-						"DO NOTHING RETURNING run_id",
-						2, argtypes, values, NULL, false) > 0)
-		request->run_id = pfa_spi_get_int64(0, 1);
+	pfa_spi_execute("INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
+					"VALUES ($1, $2) RETURNING run_id",
+					2, argtypes, values, NULL, false);
+	request->run_id = pfa_spi_get_int64(0, 1);
 	pfa_spi_finish();
-	return request->run_id != 0;
+	request->mode = pstrdup(mode);
 }
 
 /*
@@ -144,23 +141,20 @@ pfa_run_request(const char *organization_id, const char *mode,
 		return;
 
 	/*
-	 * A run that stands in the way of the new one can end before it is looked
-	 * up; then there is room for the new one.
+	 * Whoever queues a run holds the organization's lock, so one that is found
+	 * missing is missing still when the new one is inserted.
 	 */
-	while (!insert_run(organization_id, mode, request))
+	if (!find_unfinished(organization_id, request))
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (!find_unfinished(organization_id, request))
-			continue;
-		request->outcome = PFA_REQUEST_PRESENT;
-		if (!request->running)
-		{
-			strengthen(request->run_id, mode);
-			(void) find_unfinished(organization_id, request);
-		}
+		insert_run(organization_id, mode, request);
 		return;
 	}
-	request->mode = pstrdup(mode);
+	request->outcome = PFA_REQUEST_PRESENT;
+	if (request->running)
+		return;
+	strengthen(request->run_id, mode);
+	/* It may have begun meanwhile, or ended even: then it was present. */
+	(void) find_unfinished(organization_id, request);
 }
 
 char **
