@@ -208,6 +208,30 @@ run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 								environment, dest, completion);
 }
 
+/*
+ * Run the command with the database's workers out.  Not inlined: in a frame of
+ * its own nothing can be clobbered by PG_TRY's jump.
+ */
+static pg_noinline void
+run_alone(Oid database, PlannedStmt *pstmt, const char *query,
+		  bool read_only_tree, ProcessUtilityContext context,
+		  ParamListInfo params, QueryEnvironment *environment,
+		  DestReceiver *dest, QueryCompletion *completion)
+{
+	pfa_database_bar(database);
+	PG_TRY();
+	{
+		empty_database(database);
+		run_utility(pstmt, query, read_only_tree, context, params,
+					environment, dest, completion);
+	}
+	PG_FINALLY();
+	{
+		pfa_database_unbar(database);
+	}
+	PG_END_TRY();
+}
+
 static void
 hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	 ProcessUtilityContext context, ParamListInfo params,
@@ -219,20 +243,8 @@ hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		wanted_database(pstmt->utilityStmt) : InvalidOid;
 
 	if (OidIsValid(database))
-	{
-		pfa_database_bar(database);
-		PG_TRY();
-		{
-			empty_database(database);
-			run_utility(pstmt, query, read_only_tree, context, params,
-						environment, dest, completion);
-		}
-		PG_FINALLY();
-		{
-			pfa_database_unbar(database);
-		}
-		PG_END_TRY();
-	}
+		run_alone(database, pstmt, query, read_only_tree, context, params,
+				  environment, dest, completion);
 	else
 		run_utility(pstmt, query, read_only_tree, context, params,
 					environment, dest, completion);

@@ -118,6 +118,8 @@ find_option(Oid catalog, const char *name)
 	return NULL;
 }
 
+static void refuse_unknown(Oid catalog, const char *name) pg_attribute_noreturn();
+
 static void
 refuse_unknown(Oid catalog, const char *name)
 {

@@ -30,6 +30,7 @@ typedef struct PfaField
 	PfaKind		kind;
 	char	   *default_value;	/* what a blank means, or NULL */
 	uint64_t	seed;			/* hash of key and kind, see pfa_record_hash */
+	uint32_t	alias_hash;		/* see pfa_mapping_find */
 } PfaField;
 
 typedef struct PfaMapping
@@ -97,14 +98,22 @@ extern bool pfa_batch_reject(PfaBatch *batch, const char *id, size_t id_len,
 							 const char *reason);
 
 /* mapping.c */
-extern void pfa_mapping_prepare(PfaMapping *mapping);	/* fills seeds and
+extern void pfa_mapping_prepare(PfaMapping *mapping);	/* fills hashes, seeds and
 														 * field indexes */
 extern int	pfa_mapping_find(const PfaMapping *mapping, const char *alias,
 							 size_t len);	/* any case; -1 if not mapped */
 
-/* value.c: text to value by kind; false with a static reason if it cannot be */
+/*
+ * value.c: text to value by kind; the text is valid UTF-8 without NUL.  False
+ * with a static reason if it cannot be, with NULL when out of memory.  The
+ * reason continues a sentence that begins with the value.
+ */
 extern bool pfa_value_decode(PfaKind kind, const char *text, size_t len,
 							 PfaBatch *batch, PfaValue *value,
+							 const char **reason);
+/* The same for a field, whose default stands for blanks. */
+extern bool pfa_field_decode(const PfaField *field, const char *text,
+							 size_t len, PfaBatch *batch, PfaValue *value,
 							 const char **reason);
 
 /*

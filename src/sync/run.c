@@ -40,6 +40,9 @@
 /* Attempts at one transaction; a lock may be waited for a few minutes. */
 #define MAX_TRIES		100
 
+/* Longest wait for a lock. */
+#define LOCK_TIMEOUT	"2s"
+
 /* A full run is due when the last one is older. */
 #define FULL_INTERVAL_USECS	USECS_PER_DAY
 
@@ -69,6 +72,13 @@ begin_transaction(bool relaxed)
 		(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
 								 false);
+
+	/*
+	 * Whoever waits for a lock has others wait behind him: let them pass and
+	 * try again.
+	 */
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	pgstat_report_activity(STATE_RUNNING, NULL);
 
 	/*
@@ -98,10 +108,10 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	for (int tries = 1;; tries++)
+	for (volatile int tries = 1;; tries++)
 	{
 		volatile bool done = false;
-		ErrorData  *edata = NULL;
+		ErrorData  *volatile edata = NULL;
 
 		PG_TRY();
 		{
@@ -571,6 +581,8 @@ finish_completed(PfaRunState *state, void *arg)
 	pfa_state_update(organization_id, watermark, state->mapping_hash,
 					 layout != NULL ? layout : state->organization->layout,
 					 state->full);
+	if (state->full)
+		pfa_reject_forget(organization_id, state->run_id);
 	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);
 	pfa_page_forget(state->run_id);
 }
