@@ -9,16 +9,17 @@
 #   make bench-sync      measure syncs against COPY
 
 EXTENSION = pfa_vanguard
-VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pfa_vanguard.control)
+# PGXS takes the name VERSION for the server's.
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pfa_vanguard.control)
 
 MODULE_big = pfa_vanguard
 SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
 OBJS = $(SOURCES:.c=.o)
 SQL_PARTS := $(sort $(wildcard sql/parts/*.sql))
-DATA_built = pfa_vanguard--$(VERSION).sql
+DATA_built = pfa_vanguard--$(EXTVERSION).sql
 EXTRA_CLEAN = build tmp_check
 
-PG_CPPFLAGS = -I$(CURDIR)/src -DPFA_VERSION='"$(VERSION)"'
+PG_CPPFLAGS = -I$(CURDIR)/src -DPFA_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type
 SHLIB_LINK = -lcurl
@@ -36,13 +37,30 @@ TAP_FILES = $(sort $(wildcard test/t/*.t))
 # JIT inlines nothing from here that would be worth the bitcode.
 override with_llvm = no
 
+# Goals that are scripts of tools/ need no PGXS: they install what it comes
+# with.
+BENCHES = bench-sync
+TASKS = check demo demo-stop $(BENCHES)
+
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-ifneq ($(PGXS),)
+ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
+check:
+	tools/check
+
+demo:
+	tools/demo start
+
+demo-stop:
+	tools/demo stop
+
+$(BENCHES): bench-%:
+	tools/bench_$*
+else
+PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 endif
 
-pfa_vanguard--$(VERSION).sql: $(SQL_PARTS) pfa_vanguard.control
+pfa_vanguard--$(EXTVERSION).sql: $(SQL_PARTS) pfa_vanguard.control
 	cat $(SQL_PARTS) > $@
 
 # Headers are few: any change rebuilds all.
@@ -69,23 +87,11 @@ ifneq ($(ISOLATION),)
 endif
 
 check-tap:
+	rm -rf $(TEST_OUT)/tap
 	mkdir -p $(TEST_OUT)/tap
 	PATH="$(bindir):$$PATH" TESTDIR=$(TEST_OUT)/tap PGPORT=6$(DEF_PGPORT) \
 	PG_REGRESS=$(dir $(PGXS))../test/regress/pg_regress \
 	PFA_ROOT=$(CURDIR) \
 	prove -I $(dir $(PGXS))../test/perl -I test/perl $(PROVE_FLAGS) $(TAP_FILES)
 
-check:
-	tools/check
-
-demo:
-	tools/demo start
-
-demo-stop:
-	tools/demo stop
-
-bench-sync:
-	tools/bench_sync
-
-.PHONY: simulator unit check-regress check-isolation check-tap check demo \
-	demo-stop bench-sync
+.PHONY: simulator unit check-regress check-isolation check-tap $(TASKS)

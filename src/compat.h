@@ -16,6 +16,10 @@
 #error "pfa_vanguard supports PostgreSQL 15 to 18"
 #endif
 
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn _Noreturn
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #define pfa_database_ownercheck(database, role) \
 	object_ownercheck(DatabaseRelationId, (database), (role))
@@ -32,16 +36,10 @@
 #include "storage/waiteventset.h"
 #endif
 
-/* Sets live in a memory context up to 16, with a resource owner from 17 on. */
-#if PG_VERSION_NUM >= 170000
-#define pfa_wait_set_create(context, nevents) \
-	CreateWaitEventSet(NULL, (nevents))
-#else
-#define pfa_wait_set_create(context, nevents) \
-	CreateWaitEventSet((context), (nevents))
-#endif
-
-/* A set that no transaction owns: its maker frees it. */
+/*
+ * Sets live in a memory context up to 16, with a resource owner from 17 on;
+ * no owner means that the maker frees it.
+ */
 #if PG_VERSION_NUM >= 170000
 #define pfa_create_wait_event_set(context, nevents) \
 	CreateWaitEventSet(NULL, (nevents))

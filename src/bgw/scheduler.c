@@ -16,6 +16,7 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -30,11 +31,14 @@
 /* With runs waiting for a worker, look this often for a free one. */
 #define WAITING_MS		1000
 
-/* A run whose worker died is taken up again so often. */
-#define MAX_ATTEMPTS	20
-
 /* A worker that was asked for and has not shown itself counts as lost. */
 #define START_MS		10000
+
+/* Longest wait for a lock on our tables. */
+#define LOCK_TIMEOUT	"2s"
+
+/* What lasts is reported once in so long. */
+#define REPORT_MS		60000
 
 #define PRUNE_MS		600000
 #define MAX_CHILDREN	64
@@ -52,6 +56,8 @@ static struct
 	int			nchildren;
 	TimestampTz pruned_at;
 	TimestampTz warned_at;
+	int			failed_with;	/* SQLSTATE of the last error reported */
+	TimestampTz failed_at;
 }			state;
 
 /* ---- one turn's look at the tables ---- */
@@ -61,6 +67,9 @@ begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	/* Who waits for a lock has others wait behind him: come back later. */
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	pgstat_report_activity(STATE_RUNNING, NULL);
 	if (OidIsValid(pfa_extension_oid(true)))
 	{
@@ -87,7 +96,7 @@ look(long *wait)
 	int			queued;
 
 	begin();
-	(void) pfa_run_reap(MAX_ATTEMPTS);
+	(void) pfa_run_reap(PFA_RUN_MAX_ATTEMPTS);
 	queued = pfa_guc_enabled ? pfa_schedule_due() : 0;
 	next = pfa_guc_enabled ? pfa_schedule_next_due() : DT_NOEND;
 	commit();
@@ -169,7 +178,7 @@ start_worker(void)
 	}
 	else if (state.warned_at == 0 ||
 			 TimestampDifferenceExceeds(state.warned_at,
-										GetCurrentTimestamp(), 60000))
+										GetCurrentTimestamp(), REPORT_MS))
 	{
 		state.warned_at = GetCurrentTimestamp();
 		ereport(WARNING,
@@ -206,6 +215,57 @@ start_workers(int queued)
 	return wait;
 }
 
+/* Report the error being handled, one that lasts once a minute. */
+static void
+report_error(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (geterrcode() == state.failed_with &&
+		!TimestampDifferenceExceeds(state.failed_at, now, REPORT_MS))
+		return;
+	state.failed_with = geterrcode();
+	state.failed_at = now;
+	EmitErrorReport();
+}
+
+/*
+ * One turn; milliseconds to the next.  What goes wrong in it (a lock that is
+ * held, a full disk) is reported and tried again: a scheduler that ended for it
+ * would have to be started anew each time.
+ */
+static long
+take_turn(MemoryContext turn_context)
+{
+	volatile long wait = TURN_MS;
+
+	PG_TRY();
+	{
+		long		due = TURN_MS;
+
+		MemoryContextSwitchTo(turn_context);
+		if (start_workers(look(&due)))
+			due = Min(due, WAITING_MS);
+		wait = due;
+		prune();
+	}
+	PG_CATCH();
+	{
+		report_error();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		/* Nobody is to wait for a database that cannot use its turn. */
+		pfa_database_set_waiting(MyDatabaseId, false);
+		pgstat_report_stat(false);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		wait = TURN_MS;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(turn_context);
+	return wait;
+}
+
 static void
 set_name(void)
 {
@@ -235,17 +295,10 @@ pfa_scheduler_main(Datum arg)
 
 	for (;;)
 	{
-		long		wait = TURN_MS;
-		int			queued;
+		long		wait;
 
 		pfa_worker_check();
-		MemoryContextSwitchTo(turn_context);
-		queued = look(&wait);
-		if (start_workers(queued))
-			wait = Min(wait, WAITING_MS);
-		prune();
-		MemoryContextSwitchTo(TopMemoryContext);
-		MemoryContextReset(turn_context);
+		wait = take_turn(turn_context);
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -113,6 +113,8 @@ leave_run(int code, Datum arg)
 	if (helped_slot->helper_pid == MyProcPid)
 		helped_slot->helper_pid = 0;
 	SpinLockRelease(&helped_slot->mutex);
+	/* The leader may be waiting for just this. */
+	pfa_wake_slot(helped_slot);
 }
 
 static void

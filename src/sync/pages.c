@@ -260,6 +260,10 @@ write_page(PfaRunState *state, void *arg)
 						  state->organization->organization_id,
 						  pfa_batch_rejects(batch),
 						  pfa_batch_nrejects(batch));
+	if (flush->result.nrejected > 0)
+		pfa_reject_insert(state->run_id,
+						  state->organization->organization_id,
+						  flush->result.rejects, flush->result.nrejected);
 	if (flush->final)
 	{
 		PfaPageRow	row = {0};
@@ -271,7 +275,8 @@ write_page(PfaRunState *state, void *arg)
 		row.counts.rows_seen += page->seen;
 		row.counts.rows_inserted += page->inserted + flush->result.inserted;
 		row.counts.rows_updated += page->updated + flush->result.updated;
-		row.counts.rows_rejected += page->rejected;
+		row.counts.rows_rejected += page->rejected +
+			flush->result.nrejected;
 		row.counts.rows_vanished += flush->result.nvanished;
 		take_client_counts(state, &row.counts);
 		pfa_page_insert(state->run_id, &row);
@@ -291,37 +296,82 @@ note_version(PfaRunState *state, const char *version)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Records of the batch that another page has counted, or will. */
-static int64
-counted_elsewhere(PfaRunState *state, const Page *page, PfaBatch *batch,
-				  const PfaGridResult *result)
+/* Is this id in a part of the listing that another page counts? */
+static bool
+is_counted(const Page *page, const char *id)
 {
-	int			nrecords = pfa_batch_nrecords(batch);
+	return page->counted ||
+		(page->counted_to != NULL && strcmp(id, page->counted_to) <= 0) ||
+		(page->counted_from != NULL && strcmp(id, page->counted_from) >= 0);
+}
+
+/*
+ * The id before which rows belong to the page before, where that has not been
+ * read by this process: as if no row had shifted.  NULL: none do.
+ */
+static const char *
+assumed_overlap(PfaRunState *state, const Page *page, PfaBatch *batch,
+				const PfaGridResult *result)
+{
+	int64		overlap = state->page_rows - state->page_step;
+	int			nrejects = pfa_batch_nrejects(batch);
+	const PfaReject *rejects = pfa_batch_rejects(batch);
 	PfaRecord  *records = pfa_batch_records(batch);
+
+	if (page->counted_to != NULL || page->page_no <= 0 ||
+		page->settled != NULL || result->nforeign > 0)
+		return NULL;
+	for (int i = 0; i < pfa_batch_nrecords(batch); i++)
+	{
+		const char *id = pnstrdup(records[i].id, records[i].id_len);
+		int			before = i;
+
+		for (int r = 0; r < nrejects; r++)
+			before += strcmp(rejects[r].id, id) < 0;
+		if (before >= overlap)
+			return id;
+	}
+	return NULL;
+}
+
+/*
+ * Rows of the batch, and of them rejected ones, that another page has counted
+ * or will count.
+ */
+static void
+count_elsewhere(PfaRunState *state, const Page *page, PfaBatch *batch,
+				const PfaGridResult *result, int64 *rows, int64 *rejected)
+{
+	const char *border = assumed_overlap(state, page, batch, result);
+	const PfaReject *rejects = pfa_batch_rejects(batch);
+	PfaRecord  *records = pfa_batch_records(batch);
+	int			nrecords = pfa_batch_nrecords(batch);
 	int			head = 0;
 	int			tail = 0;
 
-	if (page->counted)
-		return nrecords;
+	*rejected = 0;
+	for (int i = 0; i < pfa_batch_nrejects(batch); i++)
+	{
+		if (is_counted(page, rejects[i].id) ||
+			(border != NULL && strcmp(rejects[i].id, border) < 0))
+			(*rejected)++;
+	}
+	for (; head < nrecords; head++)
+	{
+		const char *id = pnstrdup(records[head].id, records[head].id_len);
 
-	/*
-	 * The page before has not been read by this process: it is counted as if
-	 * no row had shifted.
-	 */
-	if (page->counted_to == NULL && page->page_no > 0)
-		return page->settled == NULL && result->nforeign == 0 ?
-			Min(state->page_rows - state->page_step, nrecords) : 0;
+		if (!page->counted && border != NULL ? strcmp(id, border) >= 0 :
+			!is_counted(page, id))
+			break;
+	}
+	for (; !page->counted && head + tail < nrecords; tail++)
+	{
+		const PfaRecord *record = &records[nrecords - 1 - tail];
 
-	while (page->counted_to != NULL && head < nrecords &&
-		   strcmp(pnstrdup(records[head].id, records[head].id_len),
-				  page->counted_to) <= 0)
-		head++;
-	while (page->counted_from != NULL && head + tail < nrecords &&
-		   strcmp(pnstrdup(records[nrecords - 1 - tail].id,
-						   records[nrecords - 1 - tail].id_len),
-				  page->counted_from) >= 0)
-		tail++;
-	return head + tail;
+		if (!is_counted(page, pnstrdup(record->id, record->id_len)))
+			break;
+	}
+	*rows = *rejected + head + tail;
 }
 
 /*
@@ -336,6 +386,8 @@ flush_page(Reader *reader, Page *page, bool final)
 	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
 	const PfaReject *rejects = pfa_batch_rejects(batch);
 	Flush		flush = {0};
+	int64		elsewhere;
+	int64		rejected;
 	MemoryContext work;
 	MemoryContext caller;
 
@@ -350,14 +402,16 @@ flush_page(Reader *reader, Page *page, bool final)
 	flush.final = final;
 	flush.lower = page->settled != NULL ? page->settled : page->lower;
 	flush.upper = final ? page->upper : greatest_id(batch);
+	count_elsewhere(state, page, batch, result, &elsewhere, &rejected);
 	page->seen += pfa_batch_nrecords(batch) + pfa_batch_nrejects(batch) -
-		counted_elsewhere(state, page, batch, result);
-	page->rejected += pfa_batch_nrejects(batch);
+		elsewhere;
+	page->rejected += pfa_batch_nrejects(batch) - rejected;
 
 	pfa_run_transaction(state, true, write_page, &flush);
 
 	page->inserted += flush.result.inserted;
 	page->updated += flush.result.updated;
+	page->rejected += flush.result.nrejected;
 	note_version(state, flush.result.max_version);
 	if (final)
 	{
