@@ -252,6 +252,22 @@ like($err, qr/NOTICE:  organization "RIO": reading, \d+ of \d+ records \(\d+%\),
 	'progress as NOTICEs');
 sim($sim, 'clear');
 
+# an operator who has no rights on tables
+$node->safe_psql($db, "SET client_min_messages = error; CREATE ROLE op; SELECT pfa_grant_access('op', 'operator')");
+sim($sim, 'change?org=RIO&count=4');
+my $operator = start_sql($node, 'SET ROLE op', "CALL pfa_sync('RIO', 'full')", 'SELECT current_user');
+finish_sql($operator);
+like($operator->{err}, qr/full sync completed, \d+ records seen, 0 inserted, 4 updated, 0 deleted/,
+	'an operator syncs in the foreground');
+is($operator->{out}, "op\n", 'and is himself afterwards');
+compare($node, $db, $sim, 'RIO', 'by an operator');
+
+# prepared, as drivers do it; and twice in one session
+my $script = $node->basedir . '/call.sql';
+append_to_file($script, "CALL pfa_sync('RIO');\nSELECT count(*) FROM pfa_organization;\n");
+$node->command_ok([ 'pgbench', '-n', '-M', 'prepared', '-t', '3', '-f', $script, $db ],
+	'CALL as a prepared statement');
+
 # what interrupts a CALL, and how the run ends
 sub interrupted
 {
