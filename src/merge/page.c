@@ -18,6 +18,7 @@
 #include "utils/fmgroids.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "catalog/jsonb_items.h"
 #include "catalog/merged.h"
@@ -438,7 +439,7 @@ pfa_page_get(const PfaPageRequest *request)
 	find_rows(&listing);
 	nrows = Min(listing.nrows, request->page_size);
 	if (listing.nrows > nrows)
-		next = pfa_cursor_encode(&request->sort, listing,
+		next = pfa_cursor_encode(&request->sort, hash,
 								 &listing.rows[nrows - 1].scan.key);
 	/* With a filter by state, a row without overlays has none. */
 	if (request->filter.states == 0)
