@@ -149,35 +149,37 @@ check_can_begin(int64 run_id, const PfaRunLook *look)
 		check_workers();
 }
 
-/*
- * Drop the runs that have ended from ids, and return the worst end so far: the
- * greatest of *worst and theirs.
- */
+static bool
+has_ended(int64 run_id, PfaRunStatus *worst)
+{
+	PfaRunLook	look;
+
+	if (!pfa_run_look(run_id, &look))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("sync run %lld does not exist", (long long) run_id),
+				 errhint("Runs are listed in pfa_sync_run.")));
+	if (!pfa_run_has_ended(look.status))
+	{
+		check_can_begin(run_id, &look);
+		return false;
+	}
+	*worst = Max(*worst, look.status);
+	return true;
+}
+
+/* Drop the runs that have ended from ids; how many are left. */
 static int
-look_at_runs(int64 *ids, int *nids, PfaRunStatus *worst)
+drop_ended(int64 *ids, int nids, PfaRunStatus *worst)
 {
 	int			left = 0;
 
-	for (int i = 0; i < *nids; i++)
+	for (int i = 0; i < nids; i++)
 	{
-		PfaRunLook	look;
-
 		CHECK_FOR_INTERRUPTS();
-		if (!pfa_run_look(ids[i], &look))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("sync run %lld does not exist",
-							(long long) ids[i]),
-					 errhint("Runs are listed in pfa_sync_run.")));
-		if (pfa_run_has_ended(look.status))
-		{
-			*worst = Max(*worst, look.status);
-			continue;
-		}
-		check_can_begin(ids[i], &look);
-		ids[left++] = ids[i];
+		if (!has_ended(ids[i], worst))
+			ids[left++] = ids[i];
 	}
-	*nids = left;
 	return left;
 }
 
@@ -220,10 +222,15 @@ PFA_API_FUNCTION(pfa_sync_wait, PFA_ENDPOINT_SYNC_WAIT)
 	if (nids == 0)
 		PG_RETURN_NULL();
 
-	while (look_at_runs(ids, &nids, &worst) > 0)
+	/* All have to end, so one is looked at at a time. */
+	nids = drop_ended(ids, nids, &worst);
+	for (int i = 0; i < nids; i++)
 	{
-		if (!nap(start, timeout_ms))
-			PG_RETURN_TEXT_P(cstring_to_text("timeout"));
+		while (!has_ended(ids[i], &worst))
+		{
+			if (!nap(start, timeout_ms))
+				PG_RETURN_TEXT_P(cstring_to_text("timeout"));
+		}
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(pfa_run_status_name(worst)));
 }

@@ -61,6 +61,7 @@ typedef struct Sync
 	/* of the last look at the queue */
 	PfaRequest	request;
 	PfaRun	   *run;			/* NULL: another process has it */
+	bool		at_work;		/* it has it still */
 	PfaRunEnd	end;
 } Sync;
 
@@ -238,6 +239,15 @@ read_end(Sync *sync)
 }
 
 static void
+look_at_run(Sync *sync)
+{
+	PfaRunLook	look;
+
+	sync->at_work = pfa_run_look(sync->request.run_id, &look) &&
+		look.status == PFA_RUN_RUNNING;
+}
+
+static void
 give_back(Sync *sync)
 {
 	pfa_run_requeue(sync->run->run_id);
@@ -285,8 +295,8 @@ follow(Sync *sync)
 						 LOOK_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		transact(read_end, sync);
-	} while (sync->end.status == PFA_RUN_RUNNING);
+		transact(look_at_run, sync);
+	} while (sync->at_work);
 }
 
 /* False where there was nothing to do. */
@@ -307,7 +317,6 @@ sync_organization(Sync *sync)
 							sync->organization_id,
 							(long long) sync->run->run_id)));
 			perform(sync);
-			transact(read_end, sync);
 		}
 		else
 		{
@@ -319,6 +328,7 @@ sync_organization(Sync *sync)
 								 sync->mode);
 			follow(sync);
 		}
+		transact(read_end, sync);
 	} while (!pfa_run_has_ended(sync->end.status));
 	if (sync->end.status == PFA_RUN_COMPLETED)
 		tell_end(sync);

@@ -76,7 +76,12 @@ lock_organization(const char *organization_id, PfaRequest *request)
 	return request->outcome == PFA_REQUEST_NEW;
 }
 
-static void
+/*
+ * Whoever queues a run holds the organization's lock, so one that is found
+ * missing is missing still.  The conflict is for snapshots that are older than
+ * a run and do not see it: they get a serialization failure.
+ */
+static bool
 insert_run(const char *organization_id, const char *mode,
 		   PfaRequest *request)
 {
@@ -84,12 +89,18 @@ insert_run(const char *organization_id, const char *mode,
 	Datum		values[2] = {CStringGetTextDatum(organization_id),
 	CStringGetTextDatum(mode)};
 
-	pfa_spi_execute("INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
-					"VALUES ($1, $2) RETURNING run_id",
-					2, argtypes, values, NULL, false);
-	request->run_id = pfa_spi_get_int64(0, 1);
+	if (pfa_spi_execute("INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
+						"VALUES ($1, $2) "
+						"ON CONFLICT (organization_id, direction) "
+						"WHERE status IN ('queued', 'running') "
+						"DO NOTHING RETURNING run_id",
+						2, argtypes, values, NULL, false) > 0)
+		request->run_id = pfa_spi_get_int64(0, 1);
 	pfa_spi_finish();
+	if (request->run_id == 0)
+		return false;
 	request->mode = pstrdup(mode);
+	return true;
 }
 
 /*
@@ -140,14 +151,11 @@ pfa_run_request(const char *organization_id, const char *mode,
 	if (!lock_organization(organization_id, request))
 		return;
 
-	/*
-	 * Whoever queues a run holds the organization's lock, so one that is found
-	 * missing is missing still when the new one is inserted.
-	 */
-	if (!find_unfinished(organization_id, request))
+	while (!find_unfinished(organization_id, request))
 	{
-		insert_run(organization_id, mode, request);
-		return;
+		CHECK_FOR_INTERRUPTS();
+		if (insert_run(organization_id, mode, request))
+			return;
 	}
 	request->outcome = PFA_REQUEST_PRESENT;
 	if (request->running)

@@ -351,8 +351,11 @@ create_state(PfaSlot *slot, int64 run_id, bool leader)
 	MemoryContext ctx;
 	PfaRunState *state;
 
-	/* TopMemoryContext: a run outlives its transactions; deleted at its end. */
-	ctx = AllocSetContextCreate(TopMemoryContext, "pfa_vanguard run",
+	/*
+	 * The caller's context outlives the run's transactions, and takes what is
+	 * left of the run with it if an error of the record-keeping ends that.
+	 */
+	ctx = AllocSetContextCreate(CurrentMemoryContext, "pfa_vanguard run",
 								ALLOCSET_DEFAULT_SIZES);
 	state = MemoryContextAllocZero(ctx, sizeof(PfaRunState));
 	state->ctx = ctx;
