@@ -8,11 +8,13 @@
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 
 #include "catalog/user_organization.h"
 
 PG_FUNCTION_INFO_V1(pfa_current_user_id);
 PG_FUNCTION_INFO_V1(pfa_my_organizations);
+PG_FUNCTION_INFO_V1(pfa_organization_config);
 
 /* pfa_current_user_id() returns text */
 Datum
@@ -39,4 +41,21 @@ pfa_my_organizations(PG_FUNCTION_ARGS)
 	n = pfa_caller_organizations(role, &organizations);
 	PG_RETURN_ARRAYTYPE_P(construct_array(organizations, n, TEXTOID, -1,
 										  false, TYPALIGN_INT));
+}
+
+/* pfa_organization_config(organization_id text) returns jsonb, strict */
+Datum
+pfa_organization_config(PG_FUNCTION_ARGS)
+{
+	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Jsonb	   *config;
+
+	pfa_caller_require(organization_id, PFA_ROLE_VIEWER);
+	config = pfa_organization_config_read(organization_id);
+	if (config == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("organization \"%s\" does not exist",
+						organization_id)));
+	PG_RETURN_JSONB_P(config);
 }

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -23,6 +24,7 @@
 
 PG_FUNCTION_INFO_V1(pfa_get);
 PG_FUNCTION_INFO_V1(pfa_record);
+PG_FUNCTION_INFO_V1(pfa_merged_row);
 PG_FUNCTION_INFO_V1(pfa_draft);
 PG_FUNCTION_INFO_V1(pfa_commit);
 PG_FUNCTION_INFO_V1(pfa_discard);
@@ -125,6 +127,28 @@ pfa_record(PG_FUNCTION_ARGS)
 	if (element == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(element);
+}
+
+/* pfa_merged_row(organization_id text, pfa_id text) returns setof, strict */
+Datum
+pfa_merged_row(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	text	   *pfa_id = PG_GETARG_TEXT_PP(1);
+	Datum		values[PFA_MERGED_ROW_NATTS];
+	bool		nulls[PFA_MERGED_ROW_NATTS];
+
+	pfa_caller_require(organization_id, PFA_ROLE_VIEWER);
+	InitMaterializedSRF(fcinfo, 0);
+	if (result->setDesc->natts != PFA_MERGED_ROW_NATTS)
+		elog(ERROR, "pfa_merged_row has %d columns instead of %d",
+			 result->setDesc->natts, PFA_MERGED_ROW_NATTS);
+	if (pfa_merge_row(organization_id, pfa_caller_id(), VARDATA_ANY(pfa_id),
+					  VARSIZE_ANY_EXHDR(pfa_id), values, nulls))
+		tuplestore_putvalues(result->setResult, result->setDesc, values,
+							 nulls);
+	return (Datum) 0;
 }
 
 /* pfa_draft(organization_id text, modifications jsonb, session_id text) */

@@ -14,13 +14,16 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "catalog/pfa_catalog.h"
 #include "catalog/relations.h"
+#include "catalog/spi.h"
 #include "catalog/user_organization.h"
 #include "guc.h"
 
@@ -150,6 +153,47 @@ pfa_organization_exists(const char *organization_id)
 	found = pfa_read_next(&read);
 	pfa_read_close(&read);
 	return found;
+}
+
+Jsonb *
+pfa_organization_config_read(const char *organization_id)
+{
+	Oid			argtypes[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(organization_id)};
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb	   *config = NULL;
+	bool		isnull;
+
+	if (pfa_spi_execute("SELECT jsonb_build_object("
+						"'organizationId', o.organization_id, "
+						"'pemsOrganization', o.pems_organization, "
+						"'syncIntervalSeconds', "
+						"EXTRACT(epoch FROM o.sync_interval)::int8, "
+						"'paused', o.paused, "
+						"'fields', (SELECT jsonb_agg(jsonb_build_object("
+						"'key', f.key, 'kind', f.kind, "
+						"'editable', f.write_name IS NOT NULL, "
+						"'default', f.default_value) "
+						"ORDER BY f.key COLLATE \"C\") FROM ("
+						"SELECT DISTINCT ON (m.key COLLATE \"C\") m.key, "
+						"m.kind, m.write_name, m.default_value "
+						"FROM @.@.pfa_field_mapping m "
+						"WHERE m.organization_id = $1 "
+						"OR m.organization_id IS NULL "
+						"ORDER BY m.key COLLATE \"C\", "
+						"m.organization_id NULLS LAST) f)) "
+						"FROM @.@.pfa_organization o "
+						"WHERE o.organization_id = $1",
+						1, argtypes, values, NULL, true) > 0)
+	{
+		Datum		value = pfa_spi_get_datum(0, 1, &isnull);
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		config = DatumGetJsonbPCopy(value);
+		MemoryContextSwitchTo(spi);
+	}
+	pfa_spi_finish();
+	return config;
 }
 
 /* ---- lists ---- */

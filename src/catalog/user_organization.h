@@ -6,6 +6,7 @@
 #define PFA_USER_ORGANIZATION_H
 
 #include "postgres.h"
+#include "utils/jsonb.h"
 
 typedef enum PfaRole
 {
@@ -39,6 +40,9 @@ extern void pfa_caller_require(const char *organization_id, PfaRole role);
 
 /* Whether pfa_organization has it. */
 extern bool pfa_organization_exists(const char *organization_id);
+
+/* Its settings and fields for a client; NULL where there is none. */
+extern Jsonb *pfa_organization_config_read(const char *organization_id);
 
 /* Organizations in which the caller has at least this role, as text datums. */
 extern int	pfa_caller_organizations(PfaRole role, Datum **organizations);

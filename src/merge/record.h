@@ -18,6 +18,7 @@ typedef struct PfaMirrorRecord
 	const char *id;				/* the caller's */
 	uint32		id_len;
 	int64		version;
+	TimestampTz synced_at;
 	Jsonb	   *data;
 } PfaMirrorRecord;
 
@@ -39,6 +40,16 @@ extern Jsonb *pfa_merge_element(const PfaMirrorRecord *record,
 extern Jsonb *pfa_merge_record(const char *organization_id,
 							   const char *user_id,
 							   const char *id, uint32 id_len);
+
+/*
+ * The same as a row, in the columns of pfa_merged_row; false where there is no
+ * record.
+ */
+#define PFA_MERGED_ROW_NATTS	28
+
+extern bool pfa_merge_row(const char *organization_id, const char *user_id,
+						  const char *id, uint32 id_len,
+						  Datum *values, bool *nulls);
 
 /* A time as JSON has it: ISO 8601, always in UTC. */
 extern const char *pfa_merge_time(TimestampTz time);

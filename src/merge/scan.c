@@ -40,6 +40,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "catalog/relations.h"
 #include "compat.h"
@@ -477,6 +478,8 @@ copy_row(MirrorScan *scan, const PfaSortKey *key, PfaScanRow *row)
 	row->record.id = row->key.id;
 	row->record.id_len = row->key.id_len;
 	row->record.version = DatumGetInt64(values[PFA_MIRROR_VERSION - 1]);
+	row->record.synced_at =
+		DatumGetTimestampTz(values[PFA_MIRROR_SYNCED_AT - 1]);
 	row->record.data = DatumGetJsonbPCopy(values[PFA_MIRROR_DATA - 1]);
 }
 
@@ -607,7 +610,7 @@ visit_entry(MirrorScan *scan, ItemPointer tid)
 static int
 last_attno(const PfaScanRequest *request)
 {
-	int			last = PFA_MIRROR_VERSION;
+	int			last = PFA_MIRROR_SYNCED_AT;
 
 	if (request->sort->column != NULL)
 		last = Max(last, (int) request->sort->column->attno);
