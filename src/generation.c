@@ -19,6 +19,7 @@
 #include "storage/spin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/xid8.h"
 
@@ -73,7 +74,10 @@ static struct
 	Noted		noted[MAX_NOTED + 1];	/* the last: everything */
 	bool		opened;
 	FullTransactionId xid;		/* since opened */
+	bool		everything_again;	/* see grow_again */
 }			mine;
+
+static const PfaSubject everything = {PFA_SUBJECT_EVERYTHING};
 
 void		(*pfa_generation_changed_hook) (const PfaSubject *subjects,
 											int nsubjects);
@@ -350,9 +354,34 @@ settle_all(bool committed)
 			settle_change(slot_of(&mine.noted[i].subject), mine.xid,
 						  mine.noted[i].has_place, committed);
 		if (committed)
+		{
+			mine.everything_again = pfa_generation_noted(&everything);
 			tell_changed();
+		}
 	}
 	forget_noted();
+}
+
+/*
+ * What a backend keeps of our tables by itself (the field mapping) it drops
+ * when it is told, and that is after others can see the change.  So what is
+ * computed in between may be old: another generation, once all are told, makes
+ * an end of it.
+ */
+static void
+grow_again(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+		   void *arg)
+{
+	Slot	   *slot;
+
+	if (!mine.everything_again || phase != RESOURCE_RELEASE_AFTER_LOCKS ||
+		!is_top_level)
+		return;
+	mine.everything_again = false;
+	slot = slot_of(&everything);
+	SpinLockAcquire(&slot->mutex);
+	slot->generation++;
+	SpinLockRelease(&slot->mutex);
 }
 
 static void
@@ -383,6 +412,7 @@ void
 pfa_generation_init(void)
 {
 	RegisterXactCallback(at_transaction_event, NULL);
+	RegisterResourceReleaseCallback(grow_again, NULL);
 }
 
 /* ---- what a snapshot shows ---- */
@@ -559,7 +589,6 @@ bool
 pfa_generation_stamp(const PfaSubject *subjects, int nsubjects,
 					 PfaStamp *stamp)
 {
-	static const PfaSubject everything = {PFA_SUBJECT_EVERYTHING};
 	Snapshot	snapshot;
 
 	Assert(nsubjects <= PFA_STAMP_SUBJECTS);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "portability/instr_time.h"
 #include "storage/ipc.h"
@@ -242,7 +243,7 @@ static bool
 value_stamp(const PfaCacheItem *item, PfaStamp *stamp)
 {
 	memset(stamp, 0, sizeof(*stamp));
-	return is_key_usable(item) &&
+	return is_key_usable(item) && !RecoveryInProgress() &&
 		(item->nsubjects == 0 ||
 		 pfa_generation_stamp(item->subjects, item->nsubjects, stamp));
 }

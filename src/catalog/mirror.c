@@ -30,8 +30,14 @@
 #include "catalog/mirror.h"
 #include "catalog/pfa_catalog.h"
 #include "compat.h"
+#include "generation.h"
 
-#define DERIVE_TRIGGER	"pfa_mirror_derive"
+/* Triggers whose work is done here too. */
+static const char *const own_triggers[] = {
+	"pfa_mirror_derive",
+	"pfa_note_change",
+	"pfa_note_truncate"
+};
 
 /* ---- opening ---- */
 
@@ -53,6 +59,17 @@ has_own_columns_only(Relation rel)
 		 !desc->constr->has_generated_stored);
 }
 
+static bool
+is_own_trigger(const Trigger *trigger)
+{
+	for (size_t i = 0; i < lengthof(own_triggers); i++)
+	{
+		if (strcmp(trigger->tgname, own_triggers[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 find_direct_ways(PfaMirror *mirror)
 {
@@ -71,8 +88,7 @@ find_direct_ways(PfaMirror *mirror)
 	{
 		Trigger    *trigger = &triggers->triggers[i];
 
-		if (trigger->tgenabled == TRIGGER_DISABLED ||
-			strcmp(trigger->tgname, DERIVE_TRIGGER) == 0)
+		if (trigger->tgenabled == TRIGGER_DISABLED || is_own_trigger(trigger))
 			continue;
 		if (TRIGGER_FOR_INSERT(trigger->tgtype))
 			mirror->direct_insert = false;
@@ -142,6 +158,14 @@ pfa_mirror_close(PfaMirror *mirror)
 	SetUserIdAndSecContext(mirror->user, mirror->security);
 	table_close(mirror->rel, NoLock);
 	CommandCounterIncrement();
+}
+
+/* As the trigger pfa_note_change does for statements. */
+static void
+note_change(PfaMirror *mirror)
+{
+	pfa_generation_note(PFA_SUBJECT_RECORDS, mirror->organization_id,
+						strlen(mirror->organization_id), "", 0);
 }
 
 /* Open the indexes for writing; most pages without news never need them. */
@@ -284,6 +308,7 @@ pfa_mirror_insert_flush(PfaMirrorInsert *insert)
 
 	if (insert->nused == 0)
 		return;
+	note_change(mirror);
 
 	/* Freed with the row's expressions: what forming and toasting leaves. */
 	caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
@@ -346,6 +371,7 @@ pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
 	PfaUpdateIndexes indexes;
 
 	open_for_write(mirror);
+	note_change(mirror);
 	CheckCmdReplicaIdentity(mirror->rel, CMD_UPDATE);
 	slot = table_slot_create(mirror->rel, NULL);
 	memcpy(slot->tts_values, values, sizeof(Datum) * PFA_MIRROR_NATTS);
@@ -375,6 +401,7 @@ pfa_mirror_delete(PfaMirror *mirror, ItemPointer tid)
 {
 	TM_FailureData failure;
 
+	note_change(mirror);
 	CheckCmdReplicaIdentity(mirror->rel, CMD_DELETE);
 	check_result(table_tuple_delete(mirror->rel, tid,
 									GetCurrentCommandId(true),
