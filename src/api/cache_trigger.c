@@ -179,8 +179,8 @@ pfa_note_change(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		TRIGGER_FIRED_FOR_ROW(trigger->tg_event) !=
-		TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+		 !TRIGGER_FIRED_BEFORE(trigger->tg_event)))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be called as a trigger before a row changes, or after TRUNCATE",

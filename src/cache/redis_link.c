@@ -474,6 +474,7 @@ read_reply(int i)
 	for (;;)
 	{
 		void	   *reply = NULL;
+		size_t		len;
 
 		if (redisGetReplyFromReader(conn.context, &reply) != REDIS_OK)
 			return fail("does not speak its protocol");
@@ -482,12 +483,15 @@ read_reply(int i)
 			conn.replies[i] = reply;
 			return true;
 		}
-		if (conn.context->reader->len > MAX_REPLY)
+		len = conn.context->reader->len;
+		if (len > MAX_REPLY)
 			return fail("sends more than a value can be");
-		if (!wait_for(WL_SOCKET_READABLE))
-			return fail("does not answer within redis_timeout");
 		if (redisBufferRead(conn.context) != REDIS_OK)
 			return fail("has closed the connection");
+		/* A large reply comes in pieces, most of them without a wait. */
+		if (conn.context->reader->len == len &&
+			!wait_for(WL_SOCKET_READABLE))
+			return fail("does not answer within redis_timeout");
 	}
 }
 
