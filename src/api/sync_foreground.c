@@ -82,7 +82,6 @@ transact(void (*body) (Sync *sync), Sync *sync)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	SetCurrentStatementStartTimestamp();
 	begin();
 	MemoryContextSwitchTo(caller);
 	if (!OidIsValid(pfa_extension_oid(true)))

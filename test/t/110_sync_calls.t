@@ -359,7 +359,7 @@ $node->stop;
 
 # ---- 4, without workers ----
 
-my $plain = new_server('plain', preload => 0);
+my $plain = new_server('plain', preload => 0, conf => "track_functions = all\nlog_min_duration_statement = 500\n");
 add_source($plain, $db, $sim, 'pems', "page_size '1000'");
 $plain->safe_psql($db,
 	"SELECT pfa_add_organization(o, 'pems') FROM unnest('{RIO,LIMA}'::text[]) o");
@@ -371,7 +371,17 @@ is( value($plain, $db, "SELECT DISTINCT state, reason FROM pfa_sync_status"),
 ($rc, $out, $err) = $plain->psql($db, 'CALL pfa_sync()');
 is($rc, 0, 'CALL pfa_sync() without workers');
 compare($plain, $db, $sim, $_, "without workers: $_") for qw(RIO LIMA);
-is(value($plain, $db, 'SELECT count(*) FROM pfa_sync_run WHERE status = \'completed\''), '2', 'two runs');
+
+# it is one statement, whatever transactions it has
+sim($sim, 'fault?kind=latency&ms=400&org=RIO');
+$plain->safe_psql($db, "CALL pfa_sync('RIO', 'full')");
+sim($sim, 'clear');
+is(value($plain, $db, "SELECT calls FROM pg_stat_user_functions WHERE funcname = 'pfa_sync'"), '2',
+	'its own statistics survive');
+is(value($plain, $db, "SELECT n_tup_ins > 0 FROM pg_stat_user_tables WHERE relname = 'pfa_mirror'"), 't',
+	'those of its tables too');
+ok(log_lines($plain, qr/duration: .*CALL pfa_sync\('RIO', 'full'\)/), 'its duration is logged');
+is(value($plain, $db, 'SELECT count(*) FROM pfa_sync_run WHERE status = \'completed\''), '3', 'three runs');
 
 $node = $plain;
 control($plain);
