@@ -46,6 +46,7 @@ typedef struct Bar
 
 typedef struct Shared
 {
+	TimestampTz started_at;
 	Worker		workers[MAX_WORKERS];
 	Bar			bars[MAX_BARS];
 	PfaDatabase databases[PFA_MAX_DATABASES];
@@ -90,6 +91,7 @@ pfa_registry_shmem_startup(void)
 	if (!found)
 	{
 		memset(shared, 0, sizeof(Shared));
+		shared->started_at = GetCurrentTimestamp();
 		for (int i = 0; i < PFA_MAX_SLOTS; i++)
 		{
 			PfaSlot    *slot = &shared->slots[i];
@@ -110,6 +112,12 @@ bool
 pfa_registry_available(void)
 {
 	return shared != NULL;
+}
+
+TimestampTz
+pfa_registry_started_at(void)
+{
+	return shared->started_at;
 }
 
 static void
@@ -351,6 +359,25 @@ pfa_worker_count(PfaWorkerKind kind, Oid database)
 	return n;
 }
 
+int
+pfa_worker_rank(PfaWorkerKind kind)
+{
+	int			n = 0;
+
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < MAX_WORKERS; i++)
+	{
+		const Worker *worker = &shared->workers[i];
+
+		if (worker->pid == MyProcPid)
+			break;
+		if (worker->pid != 0 && worker->kind == kind)
+			n++;
+	}
+	LWLockRelease(lock);
+	return n;
+}
+
 bool
 pfa_worker_known(int pid)
 {
@@ -535,6 +562,31 @@ pfa_database_others_wait(Oid database)
 	}
 	LWLockRelease(lock);
 	return wait;
+}
+
+void
+pfa_database_note_claim(void)
+{
+	PfaDatabase *entry;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_database(MyDatabaseId, true);
+	if (entry != NULL)
+		entry->claims++;
+	LWLockRelease(lock);
+}
+
+uint32
+pfa_database_claims(void)
+{
+	PfaDatabase *entry;
+	uint32		claims;
+
+	LWLockAcquire(lock, LW_SHARED);
+	entry = find_database(MyDatabaseId, false);
+	claims = entry == NULL ? 0 : entry->claims;
+	LWLockRelease(lock);
+	return claims;
 }
 
 /* ---- wake-ups ---- */

@@ -273,6 +273,10 @@ supervise(void)
 			}
 			if (pfa_database_is_barred(entry.oid) || (!known && looking))
 				continue;
+			/* The clock may have been set back. */
+			if (child->not_before >
+				TimestampTzPlusMilliseconds(now, BACKOFF_NEVER_MS))
+				child->not_before = now;
 			if (child->not_before > now)
 			{
 				wait = Min(wait, TimestampDifferenceMilliseconds(now,
