@@ -131,34 +131,61 @@ set_latch_of(int pid)
 
 /* ---- leaving ---- */
 
-static void
-leave(int code, Datum arg)
+/* With lock held: take this process out of the table of workers. */
+static Worker
+remove_worker(void)
 {
-	if (mine.slot != NULL)
-		pfa_slot_release(mine.slot);
-	LWLockAcquire(lock, LW_EXCLUSIVE);
+	Worker		removed = {0};
+
 	for (int i = 0; i < MAX_WORKERS; i++)
 	{
 		Worker	   *worker = &shared->workers[i];
 
 		if (worker->pid != MyProcPid)
 			continue;
-		if (worker->kind == PFA_WORKER_SCHEDULER)
-		{
-			for (int d = 0; d < PFA_MAX_DATABASES; d++)
-			{
-				if (shared->databases[d].oid == worker->database)
-					shared->databases[d].waiting_since = 0;
-			}
-		}
+		removed = *worker;
 		worker->pid = 0;
 	}
+	for (int i = 0; removed.kind == PFA_WORKER_SCHEDULER &&
+		 i < PFA_MAX_DATABASES; i++)
+	{
+		if (shared->databases[i].oid == removed.database)
+			shared->databases[i].waiting_since = 0;
+	}
+	return removed;
+}
+
+/*
+ * Wake who looks after a worker that leaves.  The postmaster tells who started
+ * it, but that one may be gone and another in its place.
+ */
+static void
+wake_parent(const Worker *worker)
+{
+	if (worker->pid == 0)
+		return;
+	if (worker->kind == PFA_WORKER_SCHEDULER)
+		pfa_wake_launcher_now();
+	else if (worker->kind != PFA_WORKER_LAUNCHER)
+		pfa_wake_scheduler_now(worker->database);
+}
+
+static void
+leave(int code, Datum arg)
+{
+	Worker		removed;
+
+	if (mine.slot != NULL)
+		pfa_slot_release(mine.slot);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	removed = remove_worker();
 	for (int i = 0; i < MAX_BARS; i++)
 	{
 		if (shared->bars[i].pid == MyProcPid)
 			memset(&shared->bars[i], 0, sizeof(Bar));
 	}
 	LWLockRelease(lock);
+	wake_parent(&removed);
 }
 
 static void

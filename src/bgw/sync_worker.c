@@ -147,7 +147,5 @@ pfa_sync_worker_main(Datum arg)
 		help(&args);
 	else
 		work();
-	/* Whoever waits for a worker may have one now. */
-	pfa_wake_scheduler_now(MyDatabaseId);
 	proc_exit(0);
 }
