@@ -174,6 +174,7 @@ static void
 leave(int code, Datum arg)
 {
 	Worker		removed;
+	bool		barred = mine.nbars > 0;
 
 	if (mine.slot != NULL)
 		pfa_slot_release(mine.slot);
@@ -186,6 +187,8 @@ leave(int code, Datum arg)
 	}
 	LWLockRelease(lock);
 	wake_parent(&removed);
+	if (barred)
+		pfa_wake_launcher_now();
 }
 
 static void
@@ -462,26 +465,6 @@ pfa_database_is_barred(Oid database)
 	return barred;
 }
 
-int
-pfa_database_dismiss(Oid database)
-{
-	int			n = 0;
-
-	LWLockAcquire(lock, LW_SHARED);
-	for (int i = 0; i < MAX_WORKERS; i++)
-	{
-		const Worker *worker = &shared->workers[i];
-
-		/* In the table, so not gone yet: the pid is still the worker's. */
-		if (worker->pid == 0 || worker->database != database)
-			continue;
-		(void) kill(worker->pid, SIGTERM);
-		n++;
-	}
-	LWLockRelease(lock);
-	return n;
-}
-
 /* ---- databases ---- */
 
 bool
@@ -516,6 +499,30 @@ find_database(Oid database, bool make)
 }
 
 int
+pfa_database_dismiss(Oid database)
+{
+	PfaDatabase *entry;
+	int			n = 0;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_WORKERS; i++)
+	{
+		const Worker *worker = &shared->workers[i];
+
+		/* In the table, so not gone yet: the pid is still the worker's. */
+		if (worker->pid == 0 || worker->database != database)
+			continue;
+		(void) kill(worker->pid, SIGTERM);
+		n++;
+	}
+	entry = find_database(database, false);
+	if (entry != NULL && n > 0)
+		entry->dismissed = true;
+	LWLockRelease(lock);
+	return n;
+}
+
+int
 pfa_database_enter(Oid database)
 {
 	PfaDatabase *entry;
@@ -535,10 +542,11 @@ pfa_database_forget(int i)
 }
 
 void
-pfa_database_clear_request(int i)
+pfa_database_clear_requests(int i)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	shared->databases[i].requested = false;
+	shared->databases[i].dismissed = false;
 	LWLockRelease(lock);
 }
 

@@ -135,6 +135,7 @@ typedef struct PfaDatabase
 	Oid			oid;			/* InvalidOid: entry not in use */
 	PfaDatabaseState state;
 	bool		requested;		/* look again: CREATE EXTENSION committed */
+	bool		dismissed;		/* its workers were asked to leave */
 	TimestampTz waiting_since;	/* for a worker; 0: not waiting */
 	uint32		claims;			/* runs that its workers have taken so far */
 } PfaDatabase;
@@ -146,8 +147,8 @@ extern int	pfa_database_enter(Oid database);
 extern void pfa_database_forget(int i);
 /* Have the launcher look into a database where the extension was missing. */
 extern void pfa_database_request(Oid database);
-/* The launcher takes up a request. */
-extern void pfa_database_clear_request(int i);
+/* The launcher starts a scheduler: forget requests and dismissals. */
+extern void pfa_database_clear_requests(int i);
 extern void pfa_database_set_state(Oid database, PfaDatabaseState state);
 extern void pfa_database_set_waiting(Oid database, bool waiting);
 /*
