@@ -56,6 +56,7 @@ typedef struct Child
 static struct
 {
 	bool		named;
+	Oid			extension;
 	Child		children[MAX_CHILDREN];
 	int			nchildren;
 	TimestampTz pruned_at;
@@ -70,17 +71,26 @@ static struct
 
 /* ---- one turn's look at the tables ---- */
 
+/*
+ * Begin a transaction, if the extension is still what it was.  Where it has
+ * gone, or was created anew, all workers leave: one that waits for PEMS would
+ * not notice for a while.
+ */
 static void
 begin(void)
 {
+	Oid			extension;
+
 	pfa_worker_start_transaction();
-	if (OidIsValid(pfa_extension_oid(true)))
-	{
-		pfa_database_set_state(MyDatabaseId, PFA_DATABASE_PRESENT);
+	extension = pfa_extension_oid(true);
+	pfa_database_set_state(MyDatabaseId, OidIsValid(extension) ?
+						   PFA_DATABASE_PRESENT : PFA_DATABASE_ABSENT);
+	if (!OidIsValid(state.extension))
+		state.extension = extension;
+	if (OidIsValid(extension) && extension == state.extension)
 		return;
-	}
-	pfa_database_set_state(MyDatabaseId, PFA_DATABASE_ABSENT);
-	proc_exit(0);
+	(void) pfa_database_dismiss(MyDatabaseId);
+	proc_exit(OidIsValid(extension) ? 1 : 0);
 }
 
 /* In a transaction: the database's name can be looked up. */
