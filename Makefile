@@ -76,6 +76,7 @@ ifneq ($(ISOLATION),)
 endif
 
 check-tap:
+	rm -rf $(TEST_OUT)/tap
 	mkdir -p $(TEST_OUT)/tap
 	PATH="$(bindir):$$PATH" TESTDIR=$(TEST_OUT)/tap PGPORT=6$(DEF_PGPORT) \
 	PG_REGRESS=$(dir $(PGXS))../test/regress/pg_regress \

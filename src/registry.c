@@ -63,6 +63,7 @@ static struct
 	int			nbars;
 	bool		wake_scheduler;
 	bool		wake_launcher;
+	bool		request_look;
 	bool		dismiss_workers;
 }			mine;
 
@@ -256,6 +257,25 @@ pfa_slot_find(Oid database, int64 run_id)
 			return slot;
 	}
 	return NULL;
+}
+
+bool
+pfa_slot_cancel(int64 run_id)
+{
+	PfaSlot    *slot = pfa_slot_find(MyDatabaseId, run_id);
+	bool		found;
+
+	if (slot == NULL)
+		return false;
+	/* The slot may have passed to another run since it was found. */
+	SpinLockAcquire(&slot->mutex);
+	found = slot->run_id == run_id;
+	if (found)
+		pg_atomic_write_u32(&slot->cancel, 1);
+	SpinLockRelease(&slot->mutex);
+	if (found)
+		pfa_wake_slot(slot);
+	return found;
 }
 
 int
@@ -572,28 +592,35 @@ pfa_wake_launcher_at_commit(void)
 }
 
 void
+pfa_request_look_at_commit(void)
+{
+	mine.request_look = true;
+	mine.wake_launcher = true;
+}
+
+void
 pfa_dismiss_workers_at_commit(void)
 {
 	mine.dismiss_workers = true;
 }
 
-static void
-request_look(void)
+void
+pfa_database_request(Oid database)
 {
 	PfaDatabase *entry;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	entry = find_database(MyDatabaseId, true);
+	entry = find_database(database, true);
 	if (entry != NULL)
 		entry->requested = true;
 	LWLockRelease(lock);
-	pfa_wake_launcher_now();
 }
 
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
 		return;
 	if (event == XACT_EVENT_COMMIT && shared != NULL)
 	{
@@ -601,11 +628,14 @@ at_transaction_end(XactEvent event, void *arg)
 			pfa_wake_scheduler_now(MyDatabaseId);
 		if (mine.dismiss_workers)
 			(void) pfa_database_dismiss(MyDatabaseId);
+		if (mine.request_look)
+			pfa_database_request(MyDatabaseId);
 		if (mine.wake_launcher)
-			request_look();
+			pfa_wake_launcher_now();
 	}
 	mine.wake_scheduler = false;
 	mine.wake_launcher = false;
+	mine.request_look = false;
 	mine.dismiss_workers = false;
 }
 

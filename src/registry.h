@@ -72,6 +72,8 @@ extern PfaSlot *pfa_slot_create_local(int64 run_id,
 									  const char *organization_id);
 extern void pfa_slot_release(PfaSlot *slot);	/* both kinds; also on exit */
 extern PfaSlot *pfa_slot_find(Oid database, int64 run_id);	/* or NULL */
+/* Ask a run of this database to stop; false where no process has it. */
+extern bool pfa_slot_cancel(int64 run_id);
 extern int	pfa_slot_index(const PfaSlot *slot);
 extern PfaSlot *pfa_slot_by_index(int i);
 
@@ -136,6 +138,8 @@ extern bool pfa_database_read(int i, PfaDatabase *entry);
 /* Index of the database's entry, made if need be; -1 where all are in use. */
 extern int	pfa_database_enter(Oid database);
 extern void pfa_database_forget(int i);
+/* Have the launcher look into a database where the extension was missing. */
+extern void pfa_database_request(Oid database);
 /* The launcher takes up a request. */
 extern void pfa_database_clear_request(int i);
 extern void pfa_database_set_state(Oid database, PfaDatabaseState state);
@@ -147,8 +151,10 @@ extern bool pfa_database_others_wait(Oid database);
 /* Wake this database's scheduler when the transaction commits. */
 extern void pfa_wake_scheduler_at_commit(void);
 extern void pfa_wake_scheduler_now(Oid database);
-/* CREATE EXTENSION: have the launcher look at this database at commit. */
+/* Wake the launcher at commit: there may be another database to look after. */
 extern void pfa_wake_launcher_at_commit(void);
+/* The same after CREATE EXTENSION: it is this database. */
+extern void pfa_request_look_at_commit(void);
 extern void pfa_wake_launcher_now(void);
 /* ALTER EXTENSION UPDATE: have this database's workers start anew at commit. */
 extern void pfa_dismiss_workers_at_commit(void);

@@ -246,7 +246,6 @@ cancel_running(const char *organization_id, const char *error)
 	Datum		values[2] = {CStringGetTextDatum(organization_id),
 	CStringGetTextDatum(error)};
 	int64		run_id = 0;
-	PfaSlot    *slot;
 
 	if (pfa_spi_execute("SELECT run_id FROM @.@.pfa_sync_run "
 						"WHERE organization_id = $1 AND status = 'running' "
@@ -257,13 +256,7 @@ cancel_running(const char *organization_id, const char *error)
 	if (run_id == 0)
 		return;
 
-	slot = pfa_registry_available() ?
-		pfa_slot_find(MyDatabaseId, run_id) : NULL;
-	if (slot != NULL)
-	{
-		pg_atomic_write_u32(&slot->cancel, 1);
-		pfa_wake_slot(slot);
-	}
+	(void) pfa_slot_cancel(run_id);
 	(void) pfa_spi_run("UPDATE @.@.pfa_sync_run "
 					   "SET status = 'cancelled', error = $2, "
 					   "finished_at = pg_catalog.clock_timestamp() "

@@ -138,6 +138,8 @@ refresh_databases(void)
 		if (pfa_database_read(i, &entry) &&
 			!list_member_oid(databases, entry.oid))
 		{
+			/* Dropped, or closed: nobody is let in, so nobody stays. */
+			(void) pfa_database_dismiss(entry.oid);
 			pfa_database_forget(i);
 			forget_child(&children[i]);
 		}
@@ -202,16 +204,19 @@ start_scheduler(int i, const PfaDatabase *entry)
 
 	args.database = entry->oid;
 	args.kind = PFA_WORKER_SCHEDULER;
+	/* Before the start: a request of from now on may come too late for it. */
+	pfa_database_clear_request(i);
 	/* TopMemoryContext: the handle is freed when the worker has ended. */
 	if (pfa_worker_start(&args, "pfa_scheduler_main",
 						 "pfa_vanguard scheduler", &child->handle))
 	{
 		child->database = entry->oid;
 		child->started_at = now;
-		pfa_database_clear_request(i);
 	}
 	else
 	{
+		if (entry->requested)
+			pfa_database_request(entry->oid);
 		child->handle = NULL;
 		child->not_before = TimestampTzPlusMilliseconds(now, 2000);
 		if (warned_at == 0 || TimestampDifferenceExceeds(warned_at, now, 60000))

@@ -31,9 +31,6 @@
 /* With runs waiting for a worker, look this often for a free one. */
 #define WAITING_MS		1000
 
-/* A run whose worker died is taken up again so often. */
-#define MAX_ATTEMPTS	20
-
 /* A worker that was asked for and has not shown itself counts as lost. */
 #define START_MS		10000
 
@@ -99,7 +96,7 @@ look(long *wait)
 	int			queued;
 
 	begin();
-	(void) pfa_run_reap(MAX_ATTEMPTS);
+	(void) pfa_run_reap(PFA_RUN_MAX_ATTEMPTS);
 	queued = pfa_guc_enabled ? pfa_schedule_due() : 0;
 	next = pfa_guc_enabled ? pfa_schedule_next_due() : DT_NOEND;
 	commit();
@@ -257,6 +254,8 @@ take_turn(MemoryContext turn_context)
 		report_error();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
+		/* Nobody is to wait for a database that cannot use its turn. */
+		pfa_database_set_waiting(MyDatabaseId, false);
 		pgstat_report_stat(false);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		wait = TURN_MS;

@@ -101,11 +101,6 @@ typedef struct PfaRun
 } PfaRun;
 
 /*
- * Queue a run, or the id of the one queued or running (same organization).
- * Locks the organization's row; an error where there is none.
- */
-extern int64 pfa_run_request(const char *organization_id, const char *mode);
-/*
  * Take the longest-waiting queued run whose organization no other run is
  * working on: sets running, pid and start.  NULL where there is none.
  */
@@ -126,6 +121,9 @@ extern void pfa_run_requeue(int64 run_id);
  */
 extern int	pfa_run_reap(int max_attempts);
 extern int	pfa_run_count_queued(void);
+
+/* A run whose process died is taken up again so often. */
+#define PFA_RUN_MAX_ATTEMPTS	20
 
 /* ---- sync_page.c: the durable memory of a run, see sync/coverage.h ---- */
 

@@ -7,9 +7,10 @@
  * only in the state in which it was expected: whoever comes second finds no
  * row and leaves it be.
  *
- * Lock order: the organization's row, then its run.  Requests lock the
- * organization, so that they never wait for each other's entry in the unique
- * index, and the scheduler can see from a locked row that it would have to.
+ * Lock order: the organization's row, then its run.  Requests (sync_request.c)
+ * lock the organization, so that they never wait for each other's entry in the
+ * unique index, and the scheduler can see from a locked row that it would have
+ * to.
  */
 #include "postgres.h"
 
@@ -51,23 +52,7 @@ run_with_id(const char *text, int64 run_id)
 	return pfa_spi_run(text, 1, argtypes, values, NULL);
 }
 
-/* ---- requests ---- */
-
-static void
-lock_organization(const char *organization_id)
-{
-	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(organization_id)};
-
-	if (pfa_spi_run("SELECT 1 FROM @.@.pfa_organization "
-					"WHERE organization_id = $1 FOR UPDATE",
-					1, argtypes, values, NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("organization \"%s\" does not exist",
-						organization_id),
-				 errhint("Organizations are listed in pfa_sync_status.")));
-}
+/* ---- counting ---- */
 
 /* First column of the first row, 0 where there is no row. */
 static int64
@@ -79,40 +64,6 @@ select_id(const char *text, int nargs, const Oid *argtypes, Datum *values)
 		id = pfa_spi_get_int64(0, 1);
 	pfa_spi_finish();
 	return id;
-}
-
-int64
-pfa_run_request(const char *organization_id, const char *mode)
-{
-	Oid			argtypes[2] = {TEXTOID, TEXTOID};
-	Datum		values[2] = {CStringGetTextDatum(organization_id),
-	CStringGetTextDatum(mode)};
-	int64		run_id;
-
-	lock_organization(organization_id);
-
-	/*
-	 * A run that stands in the way of the new one can end before it is looked
-	 * up; then there is room for the new one.
-	 */
-	for (;;)
-	{
-		CHECK_FOR_INTERRUPTS();
-		run_id = select_id("INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
-						   "VALUES ($1, $2) "
-						   "ON CONFLICT (organization_id, direction) "
-						   "WHERE status IN ('queued', 'running') "
-						   "DO NOTHING RETURNING run_id",
-						   2, argtypes, values);
-		if (run_id != 0)
-			return run_id;
-		run_id = select_id("SELECT run_id FROM @.@.pfa_sync_run "
-						   "WHERE organization_id = $1 AND direction = 'read' "
-						   "AND status IN ('queued', 'running')",
-						   1, argtypes, values);
-		if (run_id != 0)
-			return run_id;
-	}
 }
 
 int

@@ -63,11 +63,21 @@ passes_by_itself(int sqlstate)
 		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
+/* A worker's state; a session that calls pfa_sync is active all the time. */
+static void
+report_state(BackendState state)
+{
+	if (MyBgworkerEntry != NULL)
+		pgstat_report_activity(state, NULL);
+}
+
 static void
 begin_transaction(bool relaxed)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	/* Whatever default the session or the database has set. */
+	XactIsoLevel = XACT_READ_COMMITTED;
 	if (relaxed)
 		(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
@@ -79,7 +89,7 @@ begin_transaction(bool relaxed)
 	 */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	pgstat_report_activity(STATE_RUNNING, NULL);
+	report_state(STATE_RUNNING);
 
 	/*
 	 * Looked at anew in each transaction, so that DROP EXTENSION never waits
@@ -99,7 +109,7 @@ end_transaction(void)
 {
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	report_state(STATE_IDLE);
 }
 
 void
@@ -152,21 +162,33 @@ void
 pfa_run_check_stop(PfaRunState *state)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (MyBgworkerEntry != NULL && ConfigReloadPending)
+
+	/*
+	 * In the foreground too, where settings are otherwise read between
+	 * statements: the switch must act on a sync that runs.  No transaction is
+	 * open here.
+	 */
+	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
 	if (!pfa_guc_enabled)
+	{
+		state->stopped = true;
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("setting \"pfa_vanguard.enabled\" was switched off")));
+	}
 	if (pg_atomic_read_u32(&state->slot->cancel) ||
 		(!state->leader &&
 		 (state->slot->stop || state->slot->run_id != state->run_id)))
+	{
+		state->stopped = true;
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("sync was cancelled")));
+	}
 }
 
 /* ---- what is to be done ---- */
@@ -657,6 +679,20 @@ record_failure(PfaRunState *state, const ErrorData *edata)
 	pfa_run_transaction(state, false, finish_otherwise, &ending);
 }
 
+/* Raise in the caller's statement what interrupted its run. */
+static void
+end_by_interrupt(PfaRunState *state, const ErrorData *edata,
+				 MemoryContext caller)
+{
+	char	   *message;
+
+	MemoryContextSwitchTo(caller);
+	message = pstrdup(edata->message);
+	MemoryContextDelete(state->ctx);
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED), errmsg_internal("%s", message)));
+}
+
 bool
 pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 				PfaRunProgress progress, void *arg)
@@ -690,6 +726,11 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 		if (OidIsValid(MyDatabaseId) &&
 			edata->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN)
 			record_failure(state, edata);
+
+		/* A query cancel or a timeout ends the caller's statement as well. */
+		if (MyBgworkerEntry == NULL && !state->stopped &&
+			edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			end_by_interrupt(state, edata, caller);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(state->ctx);

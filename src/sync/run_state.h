@@ -21,6 +21,8 @@ typedef struct PfaRunState
 	bool		full;			/* else delta */
 	bool		force;			/* full, without the deletion guard */
 	bool		keyset;
+	bool		stopped;		/* somebody asked the run to stop, see
+								 * pfa_run_check_stop */
 	char	   *modified_since; /* delta: from here on */
 
 	PfaOrganization *organization;

@@ -2,8 +2,8 @@
  * test_grid_parser.c
  *	  Every shape a griddata answer takes, cut at every place.
  *
- * An answer is written down as text (a summary of result, records, rejects
- * and layout), so that two ways of feeding it can be compared as a whole.
+ * Answers are compared as text (answer.h), so that ways of feeding one can be
+ * compared as a whole.
  */
 #include "record/grid_parser.h"
 
@@ -13,103 +13,10 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define lengthof(a) ((int) (sizeof(a) / sizeof((a)[0])))
+#include "answer.h"
+#include "tap.h"
 
-static int	ntests;
-static int	nfailed;
-
-static bool
-check(bool ok, const char *fmt,...)
-{
-	va_list		args;
-
-	printf("%sok %d - ", ok ? "" : "not ", ++ntests);
-	va_start(args, fmt);
-	vprintf(fmt, args);
-	va_end(args);
-	printf("\n");
-	nfailed += !ok;
-	return ok;
-}
-
-static PfaField fields[] = {
-	{"pfs_id", "pfaId", PFA_KIND_TEXT, NULL, 0},
-	{"pfs_a_org", "organization", PFA_KIND_TEXT, NULL, 0},
-	{"description", "description", PFA_KIND_TEXT, NULL, 0},
-	{"pfs_f_source", "source", PFA_KIND_TEXT, "Rental", 0},
-	{"pfs_f_rental", "monthlyRate", PFA_KIND_NUMBER, NULL, 0},
-	{"pfs_f_actualized", "isActualized", PFA_KIND_BOOLEAN, NULL, 0},
-	{"pfs_lastmodified", "pemsVersion", PFA_KIND_TEXT, NULL, 0},
-};
-static PfaMapping mapping = {lengthof(fields), fields, 0, 0, 0};
 static PfaGridLimits limits = {4096, 1 << 20, 32, 200};
-
-/* ---- an answer as text ---- */
-
-static char summary[65536];
-static size_t summary_len;
-
-static void
-say(const char *fmt,...)
-{
-	va_list		args;
-	size_t		room = sizeof(summary) - summary_len;
-	int			n;
-
-	va_start(args, fmt);
-	n = vsnprintf(summary + summary_len, room, fmt, args);
-	va_end(args);
-	summary_len += (size_t) n < room ? (size_t) n : room - 1;
-}
-
-static void
-say_value(const PfaField *field, const PfaValue *value)
-{
-	if (value->isnull)
-		return;
-	say(" %s=", field->key);
-	if (field->kind == PFA_KIND_TEXT || value->ptr != NULL)
-		say("%.*s", (int) value->len, value->ptr);
-	else if (field->kind == PFA_KIND_NUMBER)
-		say("%lld/%d", (long long) value->mantissa, value->scale);
-	else
-		say("%s", value->boolean ? "true" : "false");
-}
-
-static void
-say_all(const PfaGridParser *parser, PfaBatch *batch,
-		const PfaGridLayout *layout)
-{
-	static const char *const names[] = {"MORE", "DONE", "ALERT",
-		"NEEDS_LAYOUT", "MALFORMED", "OUT_OF_MEMORY"};
-	const PfaGridResult *result = pfa_grid_parser_result(parser);
-	const char *first = pfa_grid_parser_first_id(parser);
-	const char *last = pfa_grid_parser_last_id(parser);
-	int			i;
-	int			k;
-
-	say("%s", names[result->status]);
-	if (result->error[0] != '\0')
-		say(" [%s]", result->error);
-	say(" rows=%lld foreign=%lld total=%lld cursor=%lld more=%d grid=%d "
-		"asc=%d first=%s last=%s layout=%d\n",
-		(long long) result->nrows, (long long) result->nforeign,
-		(long long) result->total, (long long) result->cursor, result->more,
-		result->has_grid, result->ascending, first ? first : "-",
-		last ? last : "-", pfa_grid_layout_size(layout));
-	for (i = 0; i < pfa_batch_nrecords(batch); i++)
-	{
-		const PfaRecord *record = &pfa_batch_records(batch)[i];
-
-		say("record %.*s", (int) record->id_len, record->id);
-		for (k = 0; k < mapping.nfields; k++)
-			say_value(&fields[k], &record->values[k]);
-		say("\n");
-	}
-	for (i = 0; i < pfa_batch_nrejects(batch); i++)
-		say("reject <%s> %s\n", pfa_batch_rejects(batch)[i].id,
-			pfa_batch_rejects(batch)[i].reason);
-}
 
 /*
  * Feed text in pieces: to cut, then by step.  Every piece lies in memory of
@@ -509,17 +416,6 @@ test_huge_cell(void)
 	pfa_batch_free(batch);
 }
 
-static uint64_t random_state = 88172645463325252u;
-
-static size_t
-random_below(size_t n)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return (size_t) (random_state % n);
-}
-
 /* Damaged answers: no crash, and the same verdict however they are cut. */
 static void
 test_mutations(int rounds)
@@ -575,6 +471,5 @@ main(int argc, char **argv)
 	test_limits();
 	test_huge_cell();
 	test_mutations(argc > 1 ? atoi(argv[1]) : 20000);
-	printf("1..%d\n", ntests);
-	return nfailed > 0;
+	return end_of_tests();
 }
