@@ -236,17 +236,17 @@ pfa_kpi_rebuild(PG_FUNCTION_ARGS)
 /* ---- materialized views ---- */
 
 static bool
-is_wanted(FunctionCallInfo fcinfo, PfaView view)
+is_wanted(FunctionCallInfo fcinfo, PfaMv view)
 {
 	return PG_ARGISNULL(0) ||
 		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-			   pfa_view_name(view)) == 0;
+			   pfa_mv_name(view)) == 0;
 }
 
 static void
 check_view_name(FunctionCallInfo fcinfo)
 {
-	for (int i = 0; i < PFA_NVIEWS; i++)
+	for (int i = 0; i < PFA_NMVS; i++)
 	{
 		if (is_wanted(fcinfo, i))
 			return;
@@ -256,8 +256,8 @@ check_view_name(FunctionCallInfo fcinfo)
 			 errmsg("unknown materialized view \"%s\"",
 					text_to_cstring(PG_GETARG_TEXT_PP(0))),
 			 errdetail("Materialized views of pfa_vanguard are: %s, %s.",
-					   pfa_view_name(PFA_VIEW_KPI_STATS),
-					   pfa_view_name(PFA_VIEW_TIMELINE_BOUNDS)),
+					   pfa_mv_name(PFA_MV_KPI_STATS),
+					   pfa_mv_name(PFA_MV_TIMELINE_BOUNDS)),
 			 errhint("Without a name all of them are refreshed.")));
 }
 
@@ -279,7 +279,7 @@ pfa_refresh_mv(PG_FUNCTION_ARGS)
 
 	check_view_name(fcinfo);
 	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < PFA_NVIEWS; i++)
+	for (int i = 0; i < PFA_NMVS; i++)
 	{
 		PfaRefreshResult refresh;
 		Datum		values[4];
@@ -287,9 +287,9 @@ pfa_refresh_mv(PG_FUNCTION_ARGS)
 
 		if (!is_wanted(fcinfo, i))
 			continue;
-		pfa_view_refresh(i, &refresh);
+		pfa_mv_refresh(i, &refresh);
 		busy |= refresh.busy;
-		values[0] = CStringGetTextDatum(pfa_view_name(i));
+		values[0] = CStringGetTextDatum(pfa_mv_name(i));
 		values[1] = BoolGetDatum(refresh.refreshed);
 		values[2] = Int64GetDatum(refresh.rows);
 		nulls[2] = refresh.rows < 0;

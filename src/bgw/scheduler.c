@@ -242,12 +242,16 @@ take_turn(MemoryContext turn_context)
 	PG_TRY();
 	{
 		long		due = TURN_MS;
+		long		kpi_due;
 
 		MemoryContextSwitchTo(turn_context);
 		if (start_workers(look(&due)))
 			due = Min(due, WAITING_MS);
 		wait = due;
 		prune();
+		kpi_due = pfa_scheduler_kpi();
+		if (kpi_due >= 0)
+			wait = Min(due, kpi_due);
 	}
 	PG_CATCH();
 	{

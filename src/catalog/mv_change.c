@@ -28,12 +28,12 @@
 #define COLLAPSE_ROWS	100
 
 /* Columns: one a view, then this. */
-#define ATTR_REQUESTED	PFA_NVIEWS
-#define NATTRS			(PFA_NVIEWS + 1)
+#define ATTR_REQUESTED	PFA_NMVS
+#define NATTRS			(PFA_NMVS + 1)
 
-static const char *const view_names[PFA_NVIEWS] = {
-	[PFA_VIEW_KPI_STATS] = "mv_pfa_kpi_stats",
-	[PFA_VIEW_TIMELINE_BOUNDS] = "mv_pfa_timeline_bounds"
+static const char *const view_names[PFA_NMVS] = {
+	[PFA_MV_KPI_STATS] = "mv_pfa_kpi_stats",
+	[PFA_MV_TIMELINE_BOUNDS] = "mv_pfa_timeline_bounds"
 };
 
 /*
@@ -47,7 +47,7 @@ static struct
 }			noted;
 
 const char *
-pfa_view_name(PfaView view)
+pfa_mv_name(PfaMv view)
 {
 	return view_names[view];
 }
@@ -133,16 +133,16 @@ for_each_note(Relation rel, Snapshot snapshot, NoteFunction function,
 static void
 look_at_note(Relation rel, TupleTableSlot *slot, Snapshot snapshot, void *arg)
 {
-	PfaViewChanges *changes = arg;
+	PfaMvChanges *changes = arg;
 
-	for (int i = 0; i < PFA_NVIEWS; i++)
+	for (int i = 0; i < PFA_NMVS; i++)
 		changes->changed[i] |= DatumGetBool(slot->tts_values[i]);
 	changes->requested |= DatumGetBool(slot->tts_values[ATTR_REQUESTED]);
 	changes->nrows++;
 }
 
 void
-pfa_mv_changes(Oid schema, Snapshot snapshot, PfaViewChanges *changes)
+pfa_mv_changes(Oid schema, Snapshot snapshot, PfaMvChanges *changes)
 {
 	Relation	rel = open_changes(schema, AccessShareLock);
 
@@ -169,7 +169,7 @@ take_note(Relation rel, TupleTableSlot *slot, Snapshot snapshot, void *arg)
 }
 
 static void
-take_notes(Oid schema, Snapshot snapshot, PfaView refreshed)
+take_notes(Oid schema, Snapshot snapshot, PfaMv refreshed)
 {
 	bool		note[NATTRS] = {false};
 	bool		left = false;
@@ -178,9 +178,9 @@ take_notes(Oid schema, Snapshot snapshot, PfaView refreshed)
 	if (rel == NULL)
 		return;
 	for_each_note(rel, snapshot, take_note, note);
-	if (refreshed < PFA_NVIEWS)
+	if (refreshed < PFA_NMVS)
 		note[refreshed] = false;
-	for (int i = 0; i < PFA_NVIEWS; i++)
+	for (int i = 0; i < PFA_NMVS; i++)
 		left |= note[i];
 	/* A request is met when all that has changed is refreshed. */
 	if (left)
@@ -191,7 +191,7 @@ take_notes(Oid schema, Snapshot snapshot, PfaView refreshed)
 }
 
 void
-pfa_mv_consume(Oid schema, PfaView view, Snapshot snapshot)
+pfa_mv_consume(Oid schema, PfaMv view, Snapshot snapshot)
 {
 	take_notes(schema, snapshot, view);
 }
@@ -199,19 +199,19 @@ pfa_mv_consume(Oid schema, PfaView view, Snapshot snapshot)
 void
 pfa_mv_collapse(Oid schema, Snapshot snapshot)
 {
-	PfaViewChanges changes;
+	PfaMvChanges changes;
 
 	pfa_mv_changes(schema, snapshot, &changes);
 	if (changes.nrows > COLLAPSE_ROWS ||
-		(changes.nrows > 0 && !changes.changed[PFA_VIEW_KPI_STATS] &&
-		 !changes.changed[PFA_VIEW_TIMELINE_BOUNDS]))
-		take_notes(schema, snapshot, PFA_NVIEWS);
+		(changes.nrows > 0 && !changes.changed[PFA_MV_KPI_STATS] &&
+		 !changes.changed[PFA_MV_TIMELINE_BOUNDS]))
+		take_notes(schema, snapshot, PFA_NMVS);
 }
 
 /* ---- pfa_mv_refresh ---- */
 
 void
-pfa_mv_state_read(PfaView view, PfaViewState *state)
+pfa_mv_state_read(PfaMv view, PfaMvState *state)
 {
 	Oid			argtypes[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(view_names[view])};
@@ -229,7 +229,7 @@ pfa_mv_state_read(PfaView view, PfaViewState *state)
 }
 
 void
-pfa_mv_state_write(PfaView view, const PfaViewState *state)
+pfa_mv_state_write(PfaMv view, const PfaMvState *state)
 {
 	Oid			argtypes[4] = {TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID};
 	Datum		values[4];

@@ -15,14 +15,14 @@
 #include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
-typedef enum PfaView
+typedef enum PfaMv
 {
-	PFA_VIEW_KPI_STATS,
-	PFA_VIEW_TIMELINE_BOUNDS,
-	PFA_NVIEWS
-} PfaView;
+	PFA_MV_KPI_STATS,
+	PFA_MV_TIMELINE_BOUNDS,
+	PFA_NMVS
+} PfaMv;
 
-extern const char *pfa_view_name(PfaView view);
+extern const char *pfa_mv_name(PfaMv view);
 
 /* The mirror has changed, in this transaction.  Costs one row a transaction. */
 extern void pfa_mv_mark_changed(Oid schema);
@@ -33,34 +33,34 @@ extern void pfa_mv_mark_changed(Oid schema);
  */
 extern void pfa_mv_request_refresh(void);
 
-typedef struct PfaViewChanges
+typedef struct PfaMvChanges
 {
-	bool		changed[PFA_NVIEWS];
+	bool		changed[PFA_NMVS];
 	bool		requested;
 	int			nrows;
-} PfaViewChanges;
+} PfaMvChanges;
 
 /* What the snapshot sees. */
 extern void pfa_mv_changes(Oid schema, Snapshot snapshot,
-						   PfaViewChanges *changes);
+						   PfaMvChanges *changes);
 /*
  * The caller is about to refresh the view in this transaction, from a snapshot
  * not older than this one: delete the notes of changes.
  */
-extern void pfa_mv_consume(Oid schema, PfaView view, Snapshot snapshot);
+extern void pfa_mv_consume(Oid schema, PfaMv view, Snapshot snapshot);
 /* Many notes become one. */
 extern void pfa_mv_collapse(Oid schema, Snapshot snapshot);
 
 /* ---- pfa_mv_refresh: when a view was last refreshed ---- */
 
-typedef struct PfaViewState
+typedef struct PfaMvState
 {
 	TimestampTz refreshed_at;	/* 0: never */
 	int64		duration_us;
 	int64		rows;
-} PfaViewState;
+} PfaMvState;
 
-extern void pfa_mv_state_read(PfaView view, PfaViewState *state);
-extern void pfa_mv_state_write(PfaView view, const PfaViewState *state);
+extern void pfa_mv_state_read(PfaMv view, PfaMvState *state);
+extern void pfa_mv_state_write(PfaMv view, const PfaMvState *state);
 
 #endif							/* PFA_MV_CHANGE_H */

@@ -210,6 +210,12 @@ add_groups(Relation rel, Snapshot snapshot, PfaKpiSet *set)
 
 /* ---- entry points ---- */
 
+bool
+pfa_kpi_is_installed(void)
+{
+	return pfa_kpi_exists(pfa_extension_schema());
+}
+
 static Relation
 open_ours(const char *name)
 {

@@ -7,6 +7,9 @@
 
 #include "postgres.h"
 
+/* False where the extension's SQL is of a version that has no KPI. */
+extern bool pfa_kpi_is_installed(void);
+
 /*
  * Add deltas to pfa_kpi in the caller's transaction, at most some ten thousand,
  * and collapse notes of changes.  Waits for no row.  Returns how many deltas

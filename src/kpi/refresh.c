@@ -50,29 +50,29 @@
 /* A view that another session has locked is worth a short wait only. */
 #define LOCK_TIMEOUT	"5s"
 
-static const char *const refresh_text[PFA_NVIEWS][2] = {
-	[PFA_VIEW_KPI_STATS] = {
+static const char *const refresh_text[PFA_NMVS][2] = {
+	[PFA_MV_KPI_STATS] = {
 		"REFRESH MATERIALIZED VIEW @.@.mv_pfa_kpi_stats",
 		"REFRESH MATERIALIZED VIEW CONCURRENTLY @.@.mv_pfa_kpi_stats"
 	},
-	[PFA_VIEW_TIMELINE_BOUNDS] = {
+	[PFA_MV_TIMELINE_BOUNDS] = {
 		"REFRESH MATERIALIZED VIEW @.@.mv_pfa_timeline_bounds",
 		"REFRESH MATERIALIZED VIEW CONCURRENTLY @.@.mv_pfa_timeline_bounds"
 	}
 };
 
-static const char *const index_text[PFA_NVIEWS] = {
-	[PFA_VIEW_KPI_STATS] =
+static const char *const index_text[PFA_NMVS] = {
+	[PFA_MV_KPI_STATS] =
 		"CREATE UNIQUE INDEX ON @.@.mv_pfa_kpi_stats "
 		"(organization_id, category, source) NULLS NOT DISTINCT",
-	[PFA_VIEW_TIMELINE_BOUNDS] =
+	[PFA_MV_TIMELINE_BOUNDS] =
 		"CREATE UNIQUE INDEX ON @.@.mv_pfa_timeline_bounds (organization_id)"
 };
 
-static const char *const count_text[PFA_NVIEWS] = {
-	[PFA_VIEW_KPI_STATS] =
+static const char *const count_text[PFA_NMVS] = {
+	[PFA_MV_KPI_STATS] =
 		"SELECT pg_catalog.count(*) FROM @.@.mv_pfa_kpi_stats",
-	[PFA_VIEW_TIMELINE_BOUNDS] =
+	[PFA_MV_TIMELINE_BOUNDS] =
 		"SELECT pg_catalog.count(*) FROM @.@.mv_pfa_timeline_bounds"
 };
 
@@ -145,7 +145,7 @@ run(const char *text)
 }
 
 static int64
-count_rows(PfaView view)
+count_rows(PfaMv view)
 {
 	int64		rows;
 
@@ -158,7 +158,7 @@ count_rows(PfaView view)
 /* Notes are deleted before the view reads the mirror: what comes in between
  * is in the view, and its note makes one refresh more. */
 static void
-forget_changes(PfaView view)
+forget_changes(PfaMv view)
 {
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pfa_mv_consume(pfa_extension_schema(), view, GetActiveSnapshot());
@@ -166,9 +166,9 @@ forget_changes(PfaView view)
 }
 
 static bool
-has_changed(PfaView view)
+has_changed(PfaMv view)
 {
-	PfaViewChanges changes;
+	PfaMvChanges changes;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pfa_mv_changes(pfa_extension_schema(), GetActiveSnapshot(), &changes);
@@ -177,11 +177,11 @@ has_changed(PfaView view)
 }
 
 void
-pfa_view_refresh(PfaView view, PfaRefreshResult *result)
+pfa_mv_refresh(PfaMv view, PfaRefreshResult *result)
 {
-	Oid			oid = pfa_extension_relation(pfa_view_name(view));
+	Oid			oid = pfa_extension_relation(pfa_mv_name(view));
 	TimestampTz start = GetCurrentTimestamp();
-	PfaViewState view_state;
+	PfaMvState view_state;
 	bool		populated;
 	bool		usable;
 
@@ -263,13 +263,13 @@ earliest(void)
 
 /* When a view is due that has changed: the last refresh and the interval. */
 static TimestampTz
-due_at(const PfaViewChanges *changes)
+due_at(const PfaMvChanges *changes)
 {
 	TimestampTz due = DT_NOEND;
 
-	for (int i = 0; i < PFA_NVIEWS; i++)
+	for (int i = 0; i < PFA_NMVS; i++)
 	{
-		PfaViewState view_state;
+		PfaMvState view_state;
 		TimestampTz time;
 
 		if (!changes->changed[i])
@@ -287,7 +287,7 @@ due_at(const PfaViewChanges *changes)
 static long
 look(void)
 {
-	PfaViewChanges changes;
+	PfaMvChanges changes;
 	TimestampTz due = DT_NOEND;
 	long		wait = -1;
 
@@ -312,7 +312,7 @@ look(void)
 static void
 refresh_all(void)
 {
-	for (int i = 0; i < PFA_NVIEWS; i++)
+	for (int i = 0; i < PFA_NMVS; i++)
 	{
 		PfaRefreshResult result;
 
@@ -322,7 +322,7 @@ refresh_all(void)
 			(void) set_config_option("lock_timeout", LOCK_TIMEOUT,
 									 PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_LOCAL, true, 0, false);
-			pfa_view_refresh(i, &result);
+			pfa_mv_refresh(i, &result);
 		}
 		commit();
 	}
@@ -378,7 +378,7 @@ try_refresh(void)
 }
 
 long
-pfa_views_refresh_due(void)
+pfa_mv_refresh_due(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	long		wait = look();

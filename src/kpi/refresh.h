@@ -22,7 +22,7 @@ typedef struct PfaRefreshResult
  * blocking readers: fills it if it never was, creates its unique index if that
  * is gone.
  */
-extern void pfa_view_refresh(PfaView view, PfaRefreshResult *result);
+extern void pfa_mv_refresh(PfaMv view, PfaRefreshResult *result);
 
 /*
  * For the scheduler, outside of a transaction: refresh what is due.  Returns
@@ -30,6 +30,6 @@ extern void pfa_view_refresh(PfaView view, PfaRefreshResult *result);
  * changes the mirror.  Errors end in pfa_event_log; only what ends the process
  * is raised.
  */
-extern long pfa_views_refresh_due(void);
+extern long pfa_mv_refresh_due(void);
 
 #endif							/* PFA_KPI_REFRESH_H */
