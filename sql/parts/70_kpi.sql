@@ -151,6 +151,13 @@ AS 'MODULE_PATHNAME', 'pfa_kpi_stats';
 REVOKE ALL ON FUNCTION @extschema@.pfa_kpi_stats(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.pfa_kpi_stats(text) IS 'counts, sums, average and variances of records that are not discontinued, by organization, category and source: the truth of the present snapshot';
 
+CREATE FUNCTION @extschema@.pfa_stats(organization_id text)
+RETURNS jsonb
+LANGUAGE c STRICT STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'pfa_stats';
+REVOKE ALL ON FUNCTION @extschema@.pfa_stats(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.pfa_stats(text) IS 'the KPI document of an organization as the caller sees it, drafts included: totals, variances, counts by state, breakdowns by category, source and dor';
+
 CREATE FUNCTION @extschema@.pfa_kpi_facets()
 RETURNS TABLE (
     organization_id text, facet smallint, category text, source text,

@@ -21,6 +21,7 @@
 #include "kpi/refresh.h"
 #include "kpi/stats.h"
 
+PG_FUNCTION_INFO_V1(pfa_stats);
 PG_FUNCTION_INFO_V1(pfa_kpi_stats);
 PG_FUNCTION_INFO_V1(pfa_kpi_facets);
 PG_FUNCTION_INFO_V1(pfa_kpi_verify);
@@ -81,6 +82,16 @@ pfa_kpi_stats(PG_FUNCTION_ARGS)
 	pfa_kpi_stats_rows(own_schema(fcinfo), organization_id, may_read,
 					   result->setResult, result->setDesc);
 	return (Datum) 0;
+}
+
+/* pfa_stats(organization_id text), strict */
+Datum
+pfa_stats(PG_FUNCTION_ARGS)
+{
+	char	   *organization_id = organization_argument(fcinfo);
+
+	PG_RETURN_JSONB_P(pfa_kpi_document(own_schema(fcinfo), organization_id,
+									   NULL));
 }
 
 /* pfa_kpi_facets() */

@@ -138,8 +138,8 @@ ask_for_compaction(int ndeltas)
 	pfa_wake_scheduler_now(MyDatabaseId);
 }
 
-static PfaKpiSet *
-read_set(Oid schema, const char *organization_id, PfaKpiFacet max)
+PfaKpiSet *
+pfa_kpi_read_set(Oid schema, const char *organization_id, PfaKpiFacet max)
 {
 	PfaKpiSet  *set = pfa_kpi_set_create();
 
@@ -173,8 +173,8 @@ void
 pfa_kpi_stats_rows(Oid schema, const char *organization_id,
 				   PfaKpiFilter filter, Tuplestorestate *rows, TupleDesc desc)
 {
-	PfaKpiSet  *set = read_set(schema, organization_id,
-							   PFA_KPI_CATEGORY_SOURCE);
+	PfaKpiSet  *set = pfa_kpi_read_set(schema, organization_id,
+									   PFA_KPI_CATEGORY_SOURCE);
 	MemoryContext caller = MemoryContextSwitchTo(set->row);
 	Datum		values[STATS_NATTS];
 	bool		nulls[STATS_NATTS];
@@ -221,7 +221,7 @@ void
 pfa_kpi_facet_rows(Oid schema, PfaKpiFilter filter, Tuplestorestate *rows,
 				   TupleDesc desc)
 {
-	PfaKpiSet  *set = read_set(schema, NULL, PFA_KPI_STATE);
+	PfaKpiSet  *set = pfa_kpi_read_set(schema, NULL, PFA_KPI_STATE);
 	MemoryContext caller = MemoryContextSwitchTo(set->row);
 	Datum		values[FACET_NATTS];
 	bool		nulls[FACET_NATTS];

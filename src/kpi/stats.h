@@ -16,6 +16,10 @@
  * extension's.
  */
 
+/* Groups of facets up to max; organization_id NULL: of all organizations. */
+extern PfaKpiSet *pfa_kpi_read_set(Oid schema, const char *organization_id,
+								   PfaKpiFacet max);
+
 /* Whether the caller may see an organization. */
 typedef bool (*PfaKpiFilter) (const PfaKpiText *organization);
 
