@@ -27,6 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "compat.h"
 #include "pems/address.h"
 #include "pems/source_options.h"
 
@@ -118,9 +119,7 @@ find_option(Oid catalog, const char *name)
 	return NULL;
 }
 
-static void refuse_unknown(Oid catalog, const char *name) pg_attribute_noreturn();
-
-static void
+pg_noreturn static void
 refuse_unknown(Oid catalog, const char *name)
 {
 	StringInfoData known;

@@ -195,6 +195,8 @@ static const struct
 		REJECT1("P1", "field \"pfs_a_org\" is missing")},
 	{"HTML", "<html><body>Bad</body></html>",
 		"MALFORMED [answer is not JSON]" EMPTY(NO_TELL " grid=0")},
+	{"half a byte order mark", "\xef\xbb{\"GRID\":{}}",
+		"MALFORMED [answer is not JSON]" EMPTY(NO_TELL " grid=0")},
 	{"a word", "tomcat is down", "MALFORMED [answer is not JSON]"
 		EMPTY(NO_TELL " grid=0")},
 	{"nothing", "", "MALFORMED [answer is empty]" EMPTY(NO_TELL " grid=0")},
@@ -356,6 +358,10 @@ test_limits(void)
 	limits.max_fields = 2;
 	check(strstr(run(text, len, 0, 10, NULL), "too many cells") != NULL,
 		  "more cells than allowed");
+	limits.max_record_bytes = 40;
+	for (cut = 1, ok = true; cut < len && ok; cut++)
+		ok = strstr(run(text, len, cut, len, NULL), "too many cells") != NULL;
+	check(ok, "also in a large row, at every split");
 	limits = saved;
 
 	/* nesting in the envelope, in a row and in a cell */
