@@ -31,6 +31,7 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "kpi/maintain.h"
 #include "registry.h"
 #include "sync/run.h"
 
@@ -322,6 +323,9 @@ sync_organization(Sync *sync)
 			follow(sync);
 		}
 	} while (!pfa_run_has_ended(sync->end.status));
+	/* What a scheduler would do now. */
+	if (!pfa_registry_available())
+		(void) pfa_kpi_maintain();
 	tell_end(sync);
 	return true;
 }

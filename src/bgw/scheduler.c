@@ -24,6 +24,7 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/schedule.h"
 #include "guc.h"
+#include "kpi/maintain.h"
 
 /* Longest wait: due times may change behind the scheduler's back. */
 #define TURN_MS			10000
@@ -249,7 +250,7 @@ take_turn(MemoryContext turn_context)
 			due = Min(due, WAITING_MS);
 		wait = due;
 		prune();
-		kpi_due = pfa_scheduler_kpi();
+		kpi_due = pfa_kpi_maintain();
 		if (kpi_due >= 0)
 			wait = Min(due, kpi_due);
 	}

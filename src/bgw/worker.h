@@ -42,10 +42,6 @@ extern PGDLLEXPORT void pfa_launcher_main(Datum arg);
 /* scheduler.c */
 extern PGDLLEXPORT void pfa_scheduler_main(Datum arg);
 
-/* kpi_work.c */
-/* Compact KPI, refresh views; milliseconds to the next look, -1: any time. */
-extern long pfa_scheduler_kpi(void);
-
 /* sync_worker.c */
 extern PGDLLEXPORT void pfa_sync_worker_main(Datum arg);
 extern bool pfa_sync_worker_start_helper(PfaSlot *slot);

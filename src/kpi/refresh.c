@@ -44,7 +44,7 @@
 
 #define MIN_GAP_MS		2000
 #define GAP_FACTOR		4
-#define RETRY_MS		30000
+#define RETRY_MS		10000
 #define MAX_DOUBLINGS	5
 
 /* A view that another session has locked is worth a short wait only. */
@@ -227,6 +227,7 @@ begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
 	pgstat_report_activity(STATE_RUNNING, NULL);
 }
 

@@ -1,20 +1,21 @@
 /*
- * kpi_work.c
- *	  The scheduler's work on KPI and materialized views.
+ * maintain.c
+ *	  The upkeep of KPI and materialized views, in transactions of its own.
  *
- * Compaction takes as many transactions as there are deltas for, none of them
- * waited for by anybody, and none with a commit that waits for the disk: what a
- * crash undoes is done again.
+ * The scheduler does it at each turn; where there is none, a foreground sync
+ * does it when it has ended.  Nobody waits for it, and commits do not wait for
+ * the disk: what a crash undoes is done again.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/guc.h"
 
-#include "bgw/worker.h"
 #include "catalog/pfa_catalog.h"
 #include "kpi/compact.h"
+#include "kpi/maintain.h"
 #include "kpi/refresh.h"
 
 static int
@@ -24,6 +25,7 @@ compact_once(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	(void) set_config_option("lock_timeout", "1s", PGC_USERSET,
@@ -38,9 +40,15 @@ compact_once(void)
 }
 
 long
-pfa_scheduler_kpi(void)
+pfa_kpi_maintain(void)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	long		wait;
+
 	while (compact_once() >= PFA_KPI_COMPACT_ROWS)
-		pfa_worker_check();
-	return pfa_mv_refresh_due();
+		CHECK_FOR_INTERRUPTS();
+	MemoryContextSwitchTo(caller);
+	wait = pfa_mv_refresh_due();
+	MemoryContextSwitchTo(caller);
+	return wait;
 }
