@@ -14,6 +14,7 @@ extern double pfa_guc_max_delete_fraction;
 extern char *pfa_guc_allowed_hosts;
 extern int	pfa_guc_run_retention;	/* minutes */
 extern int	pfa_guc_event_retention;	/* minutes */
+extern int	pfa_guc_view_refresh_interval;	/* seconds */
 
 extern void pfa_guc_define(void);
 

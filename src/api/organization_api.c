@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/mv_change.h"
 #include "catalog/pfa_catalog.h"
 #include "catalog/spi.h"
 #include "pems/source.h"
@@ -328,6 +329,7 @@ pfa_remove_organization(PG_FUNCTION_ARGS)
 								organization_id);
 	report(organization_id, "organization_removed",
 		   psprintf("organization \"%s\" was removed", organization_id));
+	pfa_mv_request_refresh();
 	pfa_wake_scheduler_at_commit();
 	PG_RETURN_VOID();
 }

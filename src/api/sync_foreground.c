@@ -31,6 +31,7 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "kpi/maintain.h"
 #include "registry.h"
 #include "sync/run.h"
 
@@ -330,6 +331,9 @@ sync_organization(Sync *sync)
 		}
 		transact(read_end, sync);
 	} while (!pfa_run_has_ended(sync->end.status));
+	/* What a scheduler would do now. */
+	if (!pfa_registry_available())
+		(void) pfa_kpi_maintain();
 	if (sync->end.status == PFA_RUN_COMPLETED)
 		tell_end(sync);
 	return true;

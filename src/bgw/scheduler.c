@@ -24,6 +24,7 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/schedule.h"
 #include "guc.h"
+#include "kpi/maintain.h"
 
 /* Longest wait: due times may change behind the scheduler's back. */
 #define TURN_MS			10000
@@ -307,12 +308,16 @@ take_turn(MemoryContext turn_context)
 	{
 		long		due = TURN_MS;
 		long		next;
+		long		kpi_due;
 
 		MemoryContextSwitchTo(turn_context);
 		next = start_workers(look(&due));
 		wait = Min(due, next);
 		if (prune())
 			wait = Min(wait, PRUNE_SLICE_MS);
+		kpi_due = pfa_kpi_maintain();
+		if (kpi_due >= 0)
+			wait = Min(wait, kpi_due);
 	}
 	PG_CATCH();
 	{

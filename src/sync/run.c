@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "catalog/mv_change.h"
 #include "catalog/schedule.h"
 #include "guc.h"
 #include "sync/retry.h"
@@ -636,6 +637,9 @@ finish_completed(PfaRunState *state, void *arg)
 	if (state->full)
 		pfa_reject_forget(organization_id, state->run_id);
 	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);
+	if (ending->counts.rows_inserted + ending->counts.rows_updated +
+		ending->counts.rows_deleted > 0)
+		pfa_mv_request_refresh();
 	pfa_page_forget(state->run_id);
 }
 
