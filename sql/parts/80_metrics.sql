@@ -73,8 +73,8 @@ COMMENT ON FUNCTION @extschema@.pfa_metrics_sync_organizations() IS 'rows of the
 REVOKE ALL ON FUNCTION @extschema@.pfa_metrics_sync_organizations() FROM PUBLIC;
 CREATE VIEW @extschema@.pfa_metrics_sync_organizations AS
     SELECT organization, api_calls_total, db_writes_total, retries_total,
-        records_per_second, last_success_timestamp_seconds, running, interval_seconds,
-        rejected, write_back_pending, conflicts_open
+        records_per_second, last_success_timestamp_seconds, age_seconds, running,
+        interval_seconds, rejected, write_back_pending, conflicts_open
     FROM @extschema@.pfa_metrics_sync_organizations();
 COMMENT ON VIEW @extschema@.pfa_metrics_sync_organizations IS 'what else is counted and known of each organization; age_seconds is the time since a sync completed, or since the organization was added or the server started if that is later, interval_seconds is 0 while it is paused';
 
