@@ -32,6 +32,7 @@
 #include "catalog/mv_change.h"
 #include "catalog/schedule.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
 
@@ -465,6 +466,22 @@ await_helper(PfaRunState *state)
 	}
 }
 
+/* Calls and retries that led to no page, which counted its own. */
+static void
+count_rest(const PfaRunState *state)
+{
+	PfaSyncProgress progress = {0};
+
+	if (state->organization == NULL)
+		return;
+	progress.api_calls = state->unsaved.api_calls;
+	if (state->client != NULL)
+		progress.api_calls += pfa_grid_client_calls(state->client) -
+			state->calls_saved;
+	progress.retries = state->unsaved.retries;
+	pfa_metrics_sync_progress(state->organization->organization_id, &progress);
+}
+
 void
 pfa_run_help(PfaSlot *slot, int64 run_id)
 {
@@ -493,6 +510,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(TopMemoryContext);
+	count_rest(state);
 	MemoryContextDelete(state->ctx);
 }
 
@@ -663,6 +681,27 @@ finish_otherwise(PfaRunState *state, void *arg)
 	pfa_page_forget(state->run_id);
 }
 
+/* Once the run's end is committed. */
+static void
+count_run(PfaRunState *state, const PfaRun *run, const Ending *ending,
+		  PfaErrorKind kind)
+{
+	PfaSyncMode mode = PFA_MODE_FULL;
+
+	if (state->force || strcmp(run->mode, "force") == 0)
+		mode = PFA_MODE_FORCE;
+	else if (state->organization != NULL ? !state->full :
+			 strcmp(run->mode, "delta") == 0)
+		mode = PFA_MODE_DELTA;
+	pfa_metrics_sync_finished(run->organization_id, mode,
+							  ending->outcome == PFA_OUTCOME_COMPLETED ?
+							  PFA_SYNC_SUCCESS :
+							  ending->outcome == PFA_OUTCOME_CANCELLED ?
+							  PFA_SYNC_CANCELLED : PFA_SYNC_FAILED,
+							  kind, GetCurrentTimestamp() - run->started_at,
+							  ending->counts.rows_seen);
+}
+
 /* The run itself, up to its completion. */
 static void
 perform(PfaRunState *state, PfaRun *run, bool with_helper)
@@ -692,6 +731,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_FINISHING);
 	ending.run_usecs = GetCurrentTimestamp() - run->requested_at;
 	pfa_run_transaction(state, false, finish_completed, &ending);
+	count_run(state, run, &ending, 0);
 }
 
 /*
@@ -699,7 +739,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
  * detail; neither holds a secret.
  */
 static void
-record_failure(PfaRunState *state, const ErrorData *edata)
+record_failure(PfaRunState *state, const PfaRun *run, const ErrorData *edata)
 {
 	Ending		ending = {0};
 
@@ -710,6 +750,7 @@ record_failure(PfaRunState *state, const ErrorData *edata)
 	ending.error = edata->detail == NULL ? edata->message :
 		psprintf("%s (%s)", edata->message, edata->detail);
 	pfa_run_transaction(state, false, finish_otherwise, &ending);
+	count_run(state, run, &ending, pfa_metrics_error_kind(edata->sqlerrcode));
 }
 
 /*
@@ -769,6 +810,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 	}
 	PG_END_TRY();
 
+	count_rest(state);
 	if (edata != NULL)
 	{
 		MemoryContextSwitchTo(state->ctx);
@@ -782,7 +824,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 			if (later)
 				pfa_run_transaction(state, false, put_off, NULL);
 			else
-				record_failure(state, edata);
+				record_failure(state, run, edata);
 		}
 
 		/* A query cancel or a timeout ends the caller's statement as well. */
