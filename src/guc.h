@@ -21,4 +21,10 @@ extern bool pfa_guc_track_statements;
 
 extern void pfa_guc_define(void);
 
+/*
+ * pfa_vanguard.user_id where it is in effect, else NULL.  A value that stayed
+ * behind in the session is not: see guc.c.
+ */
+extern const char *pfa_guc_user_id(void);
+
 #endif							/* PFA_GUC_H */
