@@ -284,7 +284,7 @@ pfa_sync_cancel(PG_FUNCTION_ARGS)
 		{
 			if (told)
 				break;
-			if (pfa_run_reap(PFA_RUN_MAX_ATTEMPTS) == 0)
+			if (pfa_run_reap() == 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						 errmsg("could not cancel sync run %lld",

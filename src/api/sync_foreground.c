@@ -220,7 +220,7 @@ tell_end(const Sync *sync)
 static void
 take_run(Sync *sync)
 {
-	(void) pfa_run_reap(PFA_RUN_MAX_ATTEMPTS);
+	(void) pfa_run_reap();
 	pfa_run_request(sync->organization_id, sync->mode, &sync->request);
 	if (sync->named)
 		pfa_sync_check_request(&sync->request, sync->organization_id);

@@ -157,12 +157,19 @@ contradiction(const PfaRunState *state, const PfaGridResult *result,
 
 /* ---- claiming ---- */
 
+/*
+ * The leader takes pages as long as there are any.  Its helper leaves when
+ * another sync waits for a worker: one large organization must not have two
+ * while others have none.
+ */
 static bool
 claim(PfaRunState *state, int64 *page_no)
 {
 	PfaSlot    *slot = state->slot;
 	bool		found;
 
+	if (!state->leader && pfa_database_others_wait(InvalidOid))
+		return false;
 	SpinLockAcquire(&slot->mutex);
 	if (state->leader && state->end_page >= 0 &&
 		slot->next_high > state->end_page)

@@ -87,17 +87,23 @@ report_end(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+/*
+ * Commits never wait for a standby: what a sync writes can be had again, and a
+ * process that waits for a standby that is not there holds its locks and
+ * cannot be cancelled.
+ */
 static void
-begin_transaction(bool relaxed)
+begin_transaction(PfaRunState *state, bool relaxed)
 {
+	Oid			extension;
+
 	report_begin();
 	StartTransactionCommand();
 	/* Whatever default the session or the database has set. */
 	XactIsoLevel = XACT_READ_COMMITTED;
-	if (relaxed)
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-								 false);
+	(void) set_config_option("synchronous_commit", relaxed ? "off" : "local",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 
 	/*
 	 * Whoever waits for a lock has others wait behind him: let them pass and
@@ -108,9 +114,12 @@ begin_transaction(bool relaxed)
 
 	/*
 	 * Looked at anew in each transaction, so that DROP EXTENSION never waits
-	 * for more than a batch.  A worker whose extension has gone leaves quietly.
+	 * for more than a batch.  A worker whose extension has gone leaves quietly,
+	 * also where it was created anew: the run in hand was another's then, even
+	 * if there is one of its number again.
 	 */
-	if (OidIsValid(pfa_extension_oid(true)))
+	extension = pfa_extension_oid(true);
+	if (OidIsValid(extension) && extension == state->extension)
 		return;
 	if (MyBgworkerEntry != NULL)
 		proc_exit(0);
@@ -139,7 +148,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 
 		PG_TRY();
 		{
-			begin_transaction(relaxed);
+			begin_transaction(state, relaxed);
 			/* What the body returns outlives the transaction. */
 			MemoryContextSwitchTo(caller);
 			body(state, arg);
@@ -187,6 +196,8 @@ pfa_run_check_stop(PfaRunState *state)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+	if (state->recording)
+		return;
 	if (!pfa_guc_enabled)
 	{
 		state->stopped = true;
@@ -299,6 +310,7 @@ load(PfaRunState *state, void *arg)
 	state->mapping = pfa_mapping_load(state->ctx,
 									  organization->organization_id,
 									  &state->mapping_hash);
+	state->slot->extension = state->extension;
 	state->slot->server_oid = organization->server_oid;
 	state->keyset = state->source->pagination == PFA_PAGINATION_KEYSET;
 
@@ -359,7 +371,7 @@ connect_source(PfaRunState *state)
 }
 
 static PfaRunState *
-create_state(PfaSlot *slot, int64 run_id, bool leader)
+create_state(PfaSlot *slot, int64 run_id, Oid extension, bool leader)
 {
 	MemoryContext ctx;
 	PfaRunState *state;
@@ -374,6 +386,7 @@ create_state(PfaSlot *slot, int64 run_id, bool leader)
 	state->ctx = ctx;
 	state->slot = slot;
 	state->run_id = run_id;
+	state->extension = extension;
 	state->leader = leader;
 	state->total = -1;
 	state->end_page = -1;
@@ -454,7 +467,7 @@ await_helper(PfaRunState *state)
 void
 pfa_run_help(PfaSlot *slot, int64 run_id)
 {
-	PfaRunState *state = create_state(slot, run_id, false);
+	PfaRunState *state = create_state(slot, run_id, slot->extension, false);
 
 	state->full = true;
 	PG_TRY();
@@ -470,7 +483,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	PG_CATCH();
 	{
 		/* A run that ended without us is no error. */
-		if (!slot->stop && slot->run_id == run_id &&
+		if (!state->stopped && !slot->stop && slot->run_id == run_id &&
 			pg_atomic_read_u32(&slot->cancel) == 0)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -692,8 +705,24 @@ record_failure(PfaRunState *state, const ErrorData *edata)
 		PFA_OUTCOME_DENIED : PFA_OUTCOME_FAILED;
 	ending.error = edata->detail == NULL ? edata->message :
 		psprintf("%s (%s)", edata->message, edata->detail);
-	pg_atomic_write_u32(&state->slot->cancel, 0);
 	pfa_run_transaction(state, false, finish_otherwise, &ending);
+}
+
+/*
+ * Switched off is not cancelled: the run goes back to the queue, to be taken
+ * up again where it stands.  In the foreground nobody would do that.
+ */
+static bool
+is_put_off(const PfaRunState *state)
+{
+	return MyBgworkerEntry != NULL && state->stopped && !pfa_guc_enabled &&
+		pg_atomic_read_u32(&state->slot->cancel) == 0;
+}
+
+static void
+put_off(PfaRunState *state, void *arg)
+{
+	pfa_run_requeue(state->run_id);
 }
 
 /* Raise in the caller's statement what interrupted its run. */
@@ -715,7 +744,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 				PfaRunProgress progress, void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	PfaRunState *state = create_state(slot, run->run_id, true);
+	PfaRunState *state = create_state(slot, run->run_id, run->extension, true);
 	ErrorData  *volatile edata = NULL;
 
 	state->progress = progress;
@@ -742,7 +771,15 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 		dismiss_helper(state, true);
 		if (OidIsValid(MyDatabaseId) &&
 			edata->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN)
-			record_failure(state, edata);
+		{
+			bool		later = is_put_off(state);
+
+			state->recording = true;
+			if (later)
+				pfa_run_transaction(state, false, put_off, NULL);
+			else
+				record_failure(state, edata);
+		}
 
 		/* A query cancel or a timeout ends the caller's statement as well. */
 		if (MyBgworkerEntry == NULL && !state->stopped &&
