@@ -626,9 +626,8 @@ pfa_database_claims(void)
 
 /* ---- wake-ups ---- */
 
-/* Pid of the first worker of a kind, 0 where there is none. */
-static int
-pid_of(PfaWorkerKind kind, Oid database)
+int
+pfa_worker_pid(PfaWorkerKind kind, Oid database)
 {
 	int			pid = 0;
 
@@ -649,14 +648,14 @@ void
 pfa_wake_scheduler_now(Oid database)
 {
 	if (shared != NULL)
-		set_latch_of(pid_of(PFA_WORKER_SCHEDULER, database));
+		set_latch_of(pfa_worker_pid(PFA_WORKER_SCHEDULER, database));
 }
 
 void
 pfa_wake_launcher_now(void)
 {
 	if (shared != NULL)
-		set_latch_of(pid_of(PFA_WORKER_LAUNCHER, InvalidOid));
+		set_latch_of(pfa_worker_pid(PFA_WORKER_LAUNCHER, InvalidOid));
 }
 
 void

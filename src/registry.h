@@ -107,6 +107,8 @@ extern int	pfa_worker_count(PfaWorkerKind kind, Oid database);
 /* Workers of a kind that come before this process in the table. */
 extern int	pfa_worker_rank(PfaWorkerKind kind);
 extern bool pfa_worker_known(int pid);
+/* Pid of the first worker of a kind, 0 where there is none. */
+extern int	pfa_worker_pid(PfaWorkerKind kind, Oid database);
 
 /*
  * Keep workers out of a database from here on, and ask those in it to leave.

@@ -23,7 +23,10 @@
 #include "bgw/worker.h"
 #include "catalog/pfa_catalog.h"
 #include "catalog/schedule.h"
+#include "events/ring.h"
 #include "guc.h"
+#include "kpi/maintain.h"
+#include "metrics/gauges.h"
 
 /* Longest wait: due times may change behind the scheduler's back. */
 #define TURN_MS			10000
@@ -90,6 +93,8 @@ begin(void)
 	if (OidIsValid(extension) && extension == state.extension)
 		return;
 	(void) pfa_database_dismiss(MyDatabaseId);
+	if (!OidIsValid(extension))
+		pfa_gauges_forget();
 	proc_exit(OidIsValid(extension) ? 1 : 0);
 }
 
@@ -110,11 +115,14 @@ look(long *wait)
 {
 	TimestampTz next;
 	int			queued;
+	int			reaped;
 
 	begin();
 	if (!state.named)
 		set_name();
-	(void) pfa_run_reap();
+	reaped = pfa_run_reap();
+	while (reaped-- > 0)
+		pfa_metrics_process_restarted(PFA_PROCESS_SYNC, MyDatabaseId);
 	queued = pfa_guc_enabled ? pfa_schedule_due() : 0;
 	next = pfa_guc_enabled ? pfa_schedule_next_due() : DT_NOEND;
 	pfa_worker_end_transaction();
@@ -284,6 +292,7 @@ static void
 report_error(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	ErrorData  *edata;
 
 	if (geterrcode() == state.failed_with &&
 		!TimestampDifferenceExceeds(state.failed_at, now, REPORT_MS))
@@ -291,31 +300,57 @@ report_error(void)
 	state.failed_with = geterrcode();
 	state.failed_at = now;
 	EmitErrorReport();
+	edata = CopyErrorData();
+	pfa_metrics_process_failed(PFA_PROCESS_SCHEDULER, MyDatabaseId,
+							   edata->message);
+	pfa_event_post(PFA_LEVEL_ERROR, "scheduler", NULL, 0, "turn_failed",
+				   edata->message, NULL);
+}
+
+/* Milliseconds to the next turn. */
+static long
+work(void)
+{
+	long		due = TURN_MS;
+	long		next = start_workers(look(&due));
+
+	next = Min(due, next);
+	return prune() ? Min(next, PRUNE_SLICE_MS) : next;
+}
+
+static long
+maintain(void)
+{
+	long		due = pfa_kpi_maintain();
+
+	return due >= 0 ? Min(due, TURN_MS) : TURN_MS;
+}
+
+static long
+observe(void)
+{
+	pfa_scheduler_observe();
+	return TURN_MS;
 }
 
 /*
- * One turn; milliseconds to the next.  What goes wrong in it (a lock that is
- * held, a full disk) is reported and tried again: a scheduler that ended for it
- * would have to be started anew each time.
+ * One step of a turn; milliseconds to the next.  What goes wrong in it (a lock
+ * that is held, a full disk) is reported and tried again: a scheduler that
+ * ended for it would have to be started anew each time.
  */
 static long
-take_turn(MemoryContext turn_context)
+take_step(MemoryContext turn_context, long (*step) (void))
 {
 	volatile long wait = TURN_MS;
 
 	PG_TRY();
 	{
-		long		due = TURN_MS;
-		long		next;
-
 		MemoryContextSwitchTo(turn_context);
-		next = start_workers(look(&due));
-		wait = Min(due, next);
-		if (prune())
-			wait = Min(wait, PRUNE_SLICE_MS);
+		wait = step();
 	}
 	PG_CATCH();
 	{
+		MemoryContextSwitchTo(turn_context);
 		report_error();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
@@ -323,7 +358,6 @@ take_turn(MemoryContext turn_context)
 		pfa_database_set_waiting(MyDatabaseId, false);
 		pgstat_report_stat(false);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		wait = TURN_MS;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -349,7 +383,9 @@ pfa_scheduler_main(Datum arg)
 		long		wait;
 
 		pfa_worker_check();
-		wait = take_turn(turn_context);
+		wait = take_step(turn_context, work);
+		wait = Min(wait, take_step(turn_context, maintain));
+		(void) take_step(turn_context, observe);
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 
 #include "bgw/worker.h"
+#include "metrics/counters.h"
 
 /* Longest wait for a lock on our tables. */
 #define LOCK_TIMEOUT	"2s"
@@ -60,6 +61,9 @@ pfa_worker_begin(PfaWorkerArgs *args)
 		proc_exit(0);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args->database, InvalidOid, 0);
+	pfa_metrics_process_started(args->kind == PFA_WORKER_SCHEDULER ?
+								PFA_PROCESS_SCHEDULER : PFA_PROCESS_SYNC,
+								args->database);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

@@ -48,6 +48,9 @@ extern PGDLLEXPORT void pfa_launcher_main(Datum arg);
 /* scheduler.c */
 extern PGDLLEXPORT void pfa_scheduler_main(Datum arg);
 
+/* observe.c: a turn's work for those who watch; call it outside a transaction */
+extern void pfa_scheduler_observe(void);
+
 /* sync_worker.c */
 extern PGDLLEXPORT void pfa_sync_worker_main(Datum arg);
 extern bool pfa_sync_worker_start_helper(PfaSlot *slot);

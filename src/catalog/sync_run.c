@@ -28,6 +28,7 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/schedule.h"
 #include "catalog/spi.h"
+#include "metrics/counters.h"
 #include "registry.h"
 
 /*
@@ -428,6 +429,8 @@ fail_dead(const DeadRun *dead)
 	pfa_schedule_finished(dead->organization_id, PFA_OUTCOME_FAILED, error);
 	pfa_event_write(WARNING, "scheduler", dead->organization_id, dead->run_id,
 					"sync_failed", error, NULL);
+	pfa_metrics_sync_finished(dead->organization_id, PFA_MODE_FULL,
+							  PFA_SYNC_FAILED, PFA_ERROR_WORKER, 0, 0);
 	pfa_page_forget(dead->run_id);
 }
 

@@ -29,8 +29,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "catalog/mv_change.h"
 #include "catalog/schedule.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
 
@@ -63,12 +65,28 @@ passes_by_itself(int sqlstate)
 		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-/* A worker's state; a session that calls pfa_sync is active all the time. */
+/*
+ * What a worker tells of itself at its transactions.  A session that has
+ * called pfa_sync is in one statement all the time: it is active, began when
+ * the statement did, and has pending statistics (those of the call itself)
+ * that must not be sent under way.
+ */
 static void
-report_state(BackendState state)
+report_begin(void)
 {
-	if (MyBgworkerEntry != NULL)
-		pgstat_report_activity(state, NULL);
+	if (MyBgworkerEntry == NULL)
+		return;
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, NULL);
+}
+
+static void
+report_end(void)
+{
+	if (MyBgworkerEntry == NULL)
+		return;
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
 /*
@@ -81,7 +99,7 @@ begin_transaction(PfaRunState *state, bool relaxed)
 {
 	Oid			extension;
 
-	SetCurrentStatementStartTimestamp();
+	report_begin();
 	StartTransactionCommand();
 	/* Whatever default the session or the database has set. */
 	XactIsoLevel = XACT_READ_COMMITTED;
@@ -95,7 +113,6 @@ begin_transaction(PfaRunState *state, bool relaxed)
 	 */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	report_state(STATE_RUNNING);
 
 	/*
 	 * Looked at anew in each transaction, so that DROP EXTENSION never waits
@@ -117,8 +134,7 @@ static void
 end_transaction(void)
 {
 	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	report_state(STATE_IDLE);
+	report_end();
 }
 
 void
@@ -149,7 +165,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 				PG_RE_THROW();
 			FlushErrorState();
 			AbortCurrentTransaction();
-			pgstat_report_stat(false);
+			report_end();
 		}
 		PG_END_TRY();
 
@@ -362,8 +378,11 @@ create_state(PfaSlot *slot, int64 run_id, Oid extension, bool leader)
 	MemoryContext ctx;
 	PfaRunState *state;
 
-	/* TopMemoryContext: a run outlives its transactions; deleted at its end. */
-	ctx = AllocSetContextCreate(TopMemoryContext, "pfa_vanguard run",
+	/*
+	 * The caller's context outlives the run's transactions, and takes what is
+	 * left of the run with it if an error of the record-keeping ends that.
+	 */
+	ctx = AllocSetContextCreate(CurrentMemoryContext, "pfa_vanguard run",
 								ALLOCSET_DEFAULT_SIZES);
 	state = MemoryContextAllocZero(ctx, sizeof(PfaRunState));
 	state->ctx = ctx;
@@ -447,6 +466,22 @@ await_helper(PfaRunState *state)
 	}
 }
 
+/* Calls and retries that led to no page, which counted its own. */
+static void
+count_rest(const PfaRunState *state)
+{
+	PfaSyncProgress progress = {0};
+
+	if (state->organization == NULL)
+		return;
+	progress.api_calls = state->unsaved.api_calls;
+	if (state->client != NULL)
+		progress.api_calls += pfa_grid_client_calls(state->client) -
+			state->calls_saved;
+	progress.retries = state->unsaved.retries;
+	pfa_metrics_sync_progress(state->organization->organization_id, &progress);
+}
+
 void
 pfa_run_help(PfaSlot *slot, int64 run_id)
 {
@@ -475,6 +510,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(TopMemoryContext);
+	count_rest(state);
 	MemoryContextDelete(state->ctx);
 }
 
@@ -619,6 +655,9 @@ finish_completed(PfaRunState *state, void *arg)
 	if (state->full)
 		pfa_reject_forget(organization_id, state->run_id);
 	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);
+	if (ending->counts.rows_inserted + ending->counts.rows_updated +
+		ending->counts.rows_deleted > 0)
+		pfa_mv_request_refresh();
 	pfa_page_forget(state->run_id);
 }
 
@@ -640,6 +679,27 @@ finish_otherwise(PfaRunState *state, void *arg)
 						"sync_denied" : "sync_failed",
 						ending->error, NULL);
 	pfa_page_forget(state->run_id);
+}
+
+/* Once the run's end is committed. */
+static void
+count_run(PfaRunState *state, const PfaRun *run, const Ending *ending,
+		  PfaErrorKind kind)
+{
+	PfaSyncMode mode = PFA_MODE_FULL;
+
+	if (state->force || strcmp(run->mode, "force") == 0)
+		mode = PFA_MODE_FORCE;
+	else if (state->organization != NULL ? !state->full :
+			 strcmp(run->mode, "delta") == 0)
+		mode = PFA_MODE_DELTA;
+	pfa_metrics_sync_finished(run->organization_id, mode,
+							  ending->outcome == PFA_OUTCOME_COMPLETED ?
+							  PFA_SYNC_SUCCESS :
+							  ending->outcome == PFA_OUTCOME_CANCELLED ?
+							  PFA_SYNC_CANCELLED : PFA_SYNC_FAILED,
+							  kind, GetCurrentTimestamp() - run->started_at,
+							  ending->counts.rows_seen);
 }
 
 /* The run itself, up to its completion. */
@@ -671,6 +731,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_FINISHING);
 	ending.run_usecs = GetCurrentTimestamp() - run->requested_at;
 	pfa_run_transaction(state, false, finish_completed, &ending);
+	count_run(state, run, &ending, 0);
 }
 
 /*
@@ -678,7 +739,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
  * detail; neither holds a secret.
  */
 static void
-record_failure(PfaRunState *state, const ErrorData *edata)
+record_failure(PfaRunState *state, const PfaRun *run, const ErrorData *edata)
 {
 	Ending		ending = {0};
 
@@ -689,6 +750,7 @@ record_failure(PfaRunState *state, const ErrorData *edata)
 	ending.error = edata->detail == NULL ? edata->message :
 		psprintf("%s (%s)", edata->message, edata->detail);
 	pfa_run_transaction(state, false, finish_otherwise, &ending);
+	count_run(state, run, &ending, pfa_metrics_error_kind(edata->sqlerrcode));
 }
 
 /*
@@ -744,10 +806,11 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 		edata = CopyErrorData();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
-		pgstat_report_stat(false);
+		report_end();
 	}
 	PG_END_TRY();
 
+	count_rest(state);
 	if (edata != NULL)
 	{
 		MemoryContextSwitchTo(state->ctx);
@@ -761,7 +824,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 			if (later)
 				pfa_run_transaction(state, false, put_off, NULL);
 			else
-				record_failure(state, edata);
+				record_failure(state, run, edata);
 		}
 
 		/* A query cancel or a timeout ends the caller's statement as well. */

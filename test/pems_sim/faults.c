@@ -12,7 +12,7 @@ static const char *const kind_names[SIM_NFAULTS] = {
 	"truncate", "empty", "drip", "hang", "mutate", "same_page",
 	"short_pages", "redirect", "big_record", "bad_utf8", "nul", "surrogates",
 	"deep", "endless", "ignore_filter", "hidden", "quota", "unsorted",
-	"applied_cut"
+	"applied_cut", "more", "dup", "close", "reset", "raw", "set"
 };
 
 static struct
@@ -72,6 +72,7 @@ sim_fault_add(SimArgument get, void *arg, int *id)
 	const char *on = get(arg, "on");
 	const char *org = get(arg, "org");
 	const char *text = get(arg, "text");
+	const char *field = get(arg, "field");
 	const char *error = NULL;
 
 	if (kind < 0)
@@ -85,6 +86,8 @@ sim_fault_add(SimArgument get, void *arg, int *id)
 		snprintf(fault.org, sizeof(fault.org), "%s", org);
 	if (text)
 		snprintf(fault.text, sizeof(fault.text), "%s", text);
+	snprintf(fault.field, sizeof(fault.field), "%s",
+			 field ? field : "description");
 	fault.count = number(get, arg, "count", -1);
 	fault.every = number(get, arg, "every", 0);
 	fault.skip = number(get, arg, "skip", 0);
@@ -101,6 +104,8 @@ sim_fault_add(SimArgument get, void *arg, int *id)
 	fault.updates = number(get, arg, "updates", 0);
 	fault.retry_after = number(get, arg, "retry_after", -1);
 	fault.retry_after_date = number(get, arg, "retry_after_date", -1);
+	if (fault.kind == SIM_FAULT_RAW && sim_field_find(fault.field) < 0)
+		return "unknown field";
 	pthread_mutex_lock(&state.lock);
 	if (state.nfaults == SIM_MAX_FAULTS)
 		error = "too many faults";
@@ -113,13 +118,14 @@ sim_fault_add(SimArgument get, void *arg, int *id)
 	return error;
 }
 
-/* A quota strikes only what exceeds n requests in a second. */
+/* A quota strikes only what exceeds n requests in a second, or in ms. */
 static bool
 quota_exceeded(SimFault *fault)
 {
 	double		now = sim_now();
 
-	if (now - fault->window_start >= 1)
+	if (now - fault->window_start >=
+		(fault->ms > 0 ? (double) fault->ms / 1000 : 1))
 	{
 		fault->window_start = now;
 		fault->window_used = 0;

@@ -68,6 +68,9 @@ parse_filter(GridRequest *grid, const SimJson *json)
 	if (!grid->settings.delta &&
 		sim_fields[filter->field].kind == SIM_KIND_MODIFIED)
 		return "The field cannot be used in a filter";
+	if (!grid->settings.keyset &&
+		sim_fields[filter->field].kind == SIM_KIND_ID)
+		return "The field cannot be used in a filter";
 	strcpy(filter->value, value);
 	filter->seqnum = sim_json_int(json, "SEQNUM", grid->nfilters);
 	filter->or_next = joiner && strcasecmp(joiner, "OR") == 0;
@@ -246,6 +249,8 @@ odd_cell(const SimStrike *strike, SimBuf *raw, size_t *fill)
 		sim_buf_puts(raw, "\"nul \\u0000 inside\"");
 	else if (strike->on[SIM_FAULT_SURROGATES])
 		sim_buf_puts(raw, "\"lone \\ud83d and \\ude00\\ud83d end\"");
+	else if (strike->on[SIM_FAULT_RAW])
+		sim_buf_puts(raw, strike->fault[SIM_FAULT_RAW].text);
 	else if (strike->on[SIM_FAULT_DEEP])
 	{
 		depth = strike->fault[SIM_FAULT_DEEP].n;
@@ -267,7 +272,7 @@ odd_record(const GridRequest *grid, const SimStrike *strike, char *id,
 {
 	static const SimFaultKind kinds[] = {
 		SIM_FAULT_BIG_RECORD, SIM_FAULT_BAD_UTF8, SIM_FAULT_NUL,
-		SIM_FAULT_SURROGATES, SIM_FAULT_DEEP
+		SIM_FAULT_SURROGATES, SIM_FAULT_DEEP, SIM_FAULT_RAW
 	};
 	SimListing *listing;
 	size_t		i;
@@ -308,7 +313,9 @@ page_add_odd(SimBody *body, const SimStrike *strike, SimRowRef ref)
 	}
 	sim_render_row(&row, &ref.block->records[ref.row],
 				   sim_data.orgs[ref.org]->name,
-				   sim_field_find("description"), raw.data, raw.len);
+				   sim_field_find(strike->on[SIM_FAULT_RAW] ?
+								  strike->fault[SIM_FAULT_RAW].field :
+								  "description"), raw.data, raw.len);
 	if (fill > 0 && (mark = strchr(row.data, '\x1e')) != NULL)
 	{
 		sim_buf_puts(&rest, mark + 1);
@@ -357,6 +364,14 @@ page_rows(SimBody *body, const GridRequest *grid, const SimStrike *strike,
 			page_add(body, &at, ref.row);
 		}
 		sent++;
+		if (strike->on[SIM_FAULT_DUP] && i == grid->offset +
+			strike->fault[SIM_FAULT_DUP].row)
+		{
+			/* the same row once more */
+			page_enter(body, &at, ref);
+			page_add(body, &at, ref.row);
+			sent++;
+		}
 	}
 	free((void *) at.source);
 	if (sent > 0)
@@ -458,6 +473,7 @@ answer_data(SimRequest *request, GridRequest *grid)
 	SimRows    *rows = sim_rows_select(grid->filters, grid->nfilters,
 									   grid->offset, grid->count);
 	int64_t		end = grid->offset + grid->count;
+	bool		more;
 	bool		object;
 
 	if (grid->offset > rows->total)
@@ -465,8 +481,11 @@ answer_data(SimRequest *request, GridRequest *grid)
 	if (end > rows->total)
 		end = rows->total;
 	grid_opens(&buf, grid);
-	add_metadata(&buf, grid, told_total(strike, rows->total), end,
-				 end < rows->total);
+	more = end < rows->total;
+	if (strike->on[SIM_FAULT_MORE])
+		more = strike->fault[SIM_FAULT_MORE].text[0] ?
+			strike->fault[SIM_FAULT_MORE].text[0] == '+' : !more;
+	add_metadata(&buf, grid, told_total(strike, rows->total), end, more);
 	if (grid->settings.fields == SIM_FIELDS_INLINE && !grid->settings.named)
 		add_fields(&buf, false);
 	if (end == grid->offset)
@@ -540,6 +559,24 @@ mutate(const GridRequest *grid, const SimFault *fault, int64_t position)
 		sim_data_change(grid->org, 0, fault->updates, within, 0);
 }
 
+/* text is name=value of a setting, changed from this request on. */
+static void
+apply_setting(GridRequest *grid, const SimFault *fault)
+{
+	char		pair[512];
+	char	   *value;
+
+	snprintf(pair, sizeof(pair), "%s", fault->text);
+	value = strchr(pair, '=');
+	if (value == NULL)
+		return;
+	*value++ = '\0';
+	(void) sim_setting_apply(pair, value);
+	pthread_rwlock_rdlock(&sim_settings_lock);
+	grid->settings = sim_settings;
+	pthread_rwlock_unlock(&sim_settings_lock);
+}
+
 static void
 parse_position(GridRequest *grid, const SimJson *json)
 {
@@ -584,6 +621,11 @@ sim_grid_request(SimRequest *request)
 	request->offset = position;
 	if (sim_answer_fault(request, &result))
 		return result;
+	if (strike->on[SIM_FAULT_SET] && !request->set)
+	{
+		request->set = true;
+		apply_setting(&grid, &strike->fault[SIM_FAULT_SET]);
+	}
 	request->offset = grid.offset;
 	if (error)
 		return sim_answer_alert(request, 200, error, "INVALID_REQUEST");

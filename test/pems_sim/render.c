@@ -79,8 +79,8 @@ sim_render_replan(void)
 	plan->bools = settings.bools;
 	for (i = 0; i < SIM_NFIELDS; i++)
 	{
-		/* mapped columns are not all at the beginning: 37 is prime to 73 */
-		int			field = i * 37 % SIM_NFIELDS;
+		/* mapped columns are not all at the beginning: 73 is prime */
+		int			field = i * (settings.reorder ? 29 : 37) % SIM_NFIELDS;
 		const char *alias = sim_fields[field].alias;
 
 		if (strcasecmp(alias, settings.drop) == 0)

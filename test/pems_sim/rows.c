@@ -239,7 +239,7 @@ block_too_old(const SimBlock *block, const SimFilter *filters, int nfilters)
 
 static void
 scan_listing(SimRows *rows, int64_t *size, int which,
-			 const SimFilter *filters, int nfilters, bool anded,
+			 const SimFilter *filters, int nfilters, bool anded, int hide,
 			 int64_t first, int64_t end)
 {
 	SimListing *listing = rows->listings[which];
@@ -257,6 +257,7 @@ scan_listing(SimRows *rows, int64_t *size, int which,
 		for (r = 0; r < block->nrows; r++)
 			if (listing->starts[b] + r >= first &&
 				listing->starts[b] + r < end &&
+				!(hide > 0 && block->records[r].serial % hide == 0) &&
 				record_matches(filters, nfilters, &block->records[r], org))
 				rows_add(rows, size, block, r, rows->orgs[which]);
 	}
@@ -300,12 +301,12 @@ merge_ranges(SimRows *rows, int64_t *firsts, const int64_t *ends,
 }
 
 static char *
-cache_key(const SimFilter *filters, int nfilters, int64_t version)
+cache_key(const SimFilter *filters, int nfilters, int hide, int64_t version)
 {
 	SimBuf		key = {0};
 	int			i;
 
-	sim_buf_printf(&key, "%lld", (long long) version);
+	sim_buf_printf(&key, "%lld %d", (long long) version, hide);
 	for (i = 0; i < nfilters; i++)
 		sim_buf_printf(&key, "|%d %d %d %zu %s", filters[i].field,
 					   filters[i].op, filters[i].or_next,
@@ -384,8 +385,8 @@ rows_create(const SimFilter *filters, int nfilters, bool anded)
 /* Gather what a slice cannot express. */
 static void
 rows_gather(SimRows *rows, const SimFilter *filters, int nfilters,
-			bool anded, bool ranges, int64_t *firsts, int64_t *ends,
-			int64_t need)
+			bool anded, bool ranges, int hide, int64_t *firsts,
+			int64_t *ends, int64_t need)
 {
 	int64_t		size = 0;
 	int			i;
@@ -399,8 +400,8 @@ rows_gather(SimRows *rows, const SimFilter *filters, int nfilters,
 		return;
 	}
 	for (i = 0; i < rows->nlistings; i++)
-		scan_listing(rows, &size, i, filters, nfilters, anded, firsts[i],
-					 ends[i]);
+		scan_listing(rows, &size, i, filters, nfilters, anded, hide,
+					 firsts[i], ends[i]);
 	if (rows->nlistings > 1 && rows->nrows > 1)
 		qsort(rows->rows, rows->nrows, sizeof(SimRowRef), compare_refs);
 	rows->total = rows->nrows;
@@ -413,6 +414,7 @@ sim_rows_select(const SimFilter *filters, int nfilters, int64_t offset,
 	SimRows    *rows;
 	bool		anded = true;
 	bool		ranges = true;
+	int			hide;
 	int64_t    *firsts;
 	int64_t    *ends;
 	/* read before the listings: a list kept under it is never older */
@@ -426,7 +428,10 @@ sim_rows_select(const SimFilter *filters, int nfilters, int64_t offset,
 		if (!is_range_filter(&filters[i]))
 			ranges = false;
 	}
-	ranges = ranges && anded;
+	pthread_rwlock_rdlock(&sim_settings_lock);
+	hide = sim_settings.hide;
+	pthread_rwlock_unlock(&sim_settings_lock);
+	ranges = ranges && anded && hide == 0;
 	rows = rows_create(filters, nfilters, anded);
 	firsts = sim_alloc(rows->nlistings * sizeof(int64_t));
 	ends = sim_alloc(rows->nlistings * sizeof(int64_t));
@@ -446,11 +451,11 @@ sim_rows_select(const SimFilter *filters, int nfilters, int64_t offset,
 		}
 	}
 	else if (ranges && offset == 0 && rows->nlistings <= 16)
-		rows_gather(rows, filters, nfilters, anded, true, firsts, ends,
+		rows_gather(rows, filters, nfilters, anded, true, 0, firsts, ends,
 					count);
 	else
 	{
-		char	   *key = cache_key(filters, nfilters, version);
+		char	   *key = cache_key(filters, nfilters, hide, version);
 		SimRows    *cached = cache_get(key);
 
 		if (cached)
@@ -461,8 +466,8 @@ sim_rows_select(const SimFilter *filters, int nfilters, int64_t offset,
 		}
 		else
 		{
-			rows_gather(rows, filters, nfilters, anded, ranges, firsts, ends,
-						INT64_MAX);
+			rows_gather(rows, filters, nfilters, anded, ranges, hide, firsts,
+						ends, INT64_MAX);
 			cache_put(key, rows);
 		}
 	}

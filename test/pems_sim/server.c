@@ -359,6 +359,8 @@ add_fault_headers(struct MHD_Response *response, const SimStrike *strike)
 				 fault->retry_after >= 0 ? (int) fault->retry_after : 1);
 		MHD_add_response_header(response, "Retry-After", text);
 	}
+	if (strike->on[SIM_FAULT_CLOSE])
+		MHD_add_response_header(response, "Connection", "close");
 	if (strike->on[SIM_FAULT_REDIRECT])
 		MHD_add_response_header(response, "Location",
 								strike->fault[SIM_FAULT_REDIRECT].text[0] ?
@@ -457,6 +459,21 @@ sim_answer_alert(SimRequest *request, int status, const char *message,
 	return sim_answer(request, status, "application/json", body);
 }
 
+/* Have the peer get a RST instead of an answer, which takes a disconnect. */
+static enum MHD_Result
+reset_connection(SimRequest *request)
+{
+	const union MHD_ConnectionInfo *info;
+	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+
+	info = MHD_get_connection_info(request->connection,
+								   MHD_CONNECTION_INFO_CONNECTION_FD);
+	if (info)
+		(void) connect(info->connect_fd, &nowhere, sizeof(nowhere));
+	log_request(request, 0, 0);
+	return MHD_NO;
+}
+
 /* Suspend for latency, or for a hang before the first byte. */
 static bool
 fault_delays(SimRequest *request)
@@ -499,7 +516,9 @@ sim_answer_fault(SimRequest *request, enum MHD_Result *result)
 	*result = MHD_YES;
 	if (fault_delays(request))
 		return true;
-	if (strike->on[SIM_FAULT_QUOTA])
+	if (strike->on[SIM_FAULT_RESET])
+		*result = reset_connection(request);
+	else if (strike->on[SIM_FAULT_QUOTA])
 		*result = sim_answer_alert(request, 429, "Too many requests",
 								   "RATE_LIMIT");
 	else if (strike->on[SIM_FAULT_STATUS])
@@ -508,7 +527,10 @@ sim_answer_fault(SimRequest *request, enum MHD_Result *result)
 								   "The service answered with an error",
 								   "HTTP_STATUS");
 	else if (strike->on[SIM_FAULT_REDIRECT])
-		*result = sim_answer_text(request, 302, "text/html", "");
+		*result = sim_answer_text(request,
+								  strike->fault[SIM_FAULT_REDIRECT].code / 100 == 3 ?
+								  (int) strike->fault[SIM_FAULT_REDIRECT].code :
+								  302, "text/html", "");
 	else if (strike->on[SIM_FAULT_EMPTY])
 		*result = sim_answer_text(request, 200, "application/json", "");
 	else if (strike->on[SIM_FAULT_HTML])

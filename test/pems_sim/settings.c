@@ -11,6 +11,7 @@
 SimSettings sim_settings = {
 	.more = 1,
 	.delta = 1,
+	.keyset = 1,
 	.page_cap = 10000
 };
 pthread_rwlock_t sim_settings_lock = PTHREAD_RWLOCK_INITIALIZER;
@@ -43,6 +44,9 @@ static const Setting settings[] = {
 	{"gzip", "off|on", &sim_settings.gzip, 0, false},
 	{"cursor", "cursor|offset", &sim_settings.row_offset, 0, false},
 	{"delta", "off|on", &sim_settings.delta, 0, false},
+	{"keyset", "off|on", &sim_settings.keyset, 0, false},
+	{"hide", "#", &sim_settings.hide, 0, false},
+	{"reorder", "off|on", &sim_settings.reorder, 0, true},
 	{"page_cap", "#", &sim_settings.page_cap, 0, false},
 	{"user", "$", TEXT(user), false},
 	{"password", "$", TEXT(password), false},

@@ -392,6 +392,9 @@ typedef struct SimSettings
 	int			gzip;
 	int			row_offset;		/* read ROW_OFFSET, not CURSOR_POSITION */
 	int			delta;			/* 0: a filter on pfs_lastmodified is an error */
+	int			keyset;			/* 0: a filter on pfs_id is an error */
+	int			hide;			/* each n-th record is not for us to see */
+	int			reorder;		/* columns in another order */
 	int			page_cap;
 	char		user[128];
 	char		password[256];
@@ -470,6 +473,12 @@ typedef enum SimFaultKind
 	SIM_FAULT_QUOTA,
 	SIM_FAULT_UNSORTED,
 	SIM_FAULT_APPLIED_CUT,
+	SIM_FAULT_MORE,
+	SIM_FAULT_DUP,
+	SIM_FAULT_CLOSE,
+	SIM_FAULT_RESET,
+	SIM_FAULT_RAW,
+	SIM_FAULT_SET,
 	SIM_NFAULTS
 } SimFaultKind;
 
@@ -507,7 +516,8 @@ typedef struct SimFault
 	int64_t		updates;
 	int64_t		retry_after;
 	int64_t		retry_after_date;
-	char		text[512];		/* message or location */
+	char		text[512];		/* message, location, raw JSON or setting */
+	char		field[64];		/* alias of the cell that raw replaces */
 	/* quota's window */
 	double		window_start;
 	int64_t		window_used;
@@ -591,6 +601,7 @@ typedef struct SimRequest
 	bool		too_big;
 	bool		struck;			/* faults are chosen */
 	bool		waited;			/* latency is over */
+	bool		set;			/* a fault has changed its setting */
 	bool		held;			/* counted as in flight */
 	SimStrike	strike;
 	SimJson    *json;

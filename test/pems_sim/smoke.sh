@@ -208,12 +208,40 @@ fault 'kind=endless'
 same "endless" "$curl_status" 28
 rm -f "$dir/out"
 clear
-fault 'kind=redirect'
-same "redirect" "$code" 302
+fault 'kind=redirect&code=307'
+same "redirect" "$code" 307
 clear
 fault 'kind=short_pages&rows=7'
 same "short pages" "$(rows)" 7
 clear
+fault 'kind=more'
+check "more is falsified" '"MORERECORDPRESENT":"-"'
+clear
+fault 'kind=dup&row=4'
+same "a row twice" "$(rows)" 101
+clear
+fault 'kind=close'
+same "close" "$(grep -ci 'connection: close' "$dir/headers")" 1
+clear
+fault 'kind=reset'
+same "reset" "$curl_status" '56|35'
+clear
+fault 'kind=raw&row=3&field=pfs_f_rental&text=1e400'
+check "raw" ':1e400[,}]'
+clear
+fault 'kind=set&count=1&text=shape=named'
+check "setting changed by a request" '"CELL":'
+clear
+admin 'set?shape=positional&hide=2'
+grid LIMA 0 1000
+same "hidden from us" "$(total)" 600
+admin 'set?hide=0&reorder=on'
+grid LIMA 0 1
+check "other order" '"aliasnum":2,"name":"pfs_a_updatedby"'
+admin 'set?reorder=off&keyset=off'
+grid LIMA 0 10 DATA_ONLY "$(filter pfs_id '>' PFA-001191)"
+check "keyset switched off" '"Result":null'
+admin 'set?keyset=on'
 fault 'kind=hidden&n=10'
 same "hidden rows" "$((($(rows) < 100)))" 1
 clear
