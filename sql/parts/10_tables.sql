@@ -152,6 +152,7 @@ CREATE TABLE @extschema@.pfa_sync_page (
     page_no bigint NOT NULL,
     lower_id text COLLATE "C",
     upper_id text COLLATE "C",
+    upper_is_ours boolean NOT NULL,
     counts bigint[] NOT NULL
 );
 CREATE INDEX pfa_sync_page_run ON @extschema@.pfa_sync_page (run_id);

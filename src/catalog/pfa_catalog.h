@@ -132,6 +132,7 @@ typedef struct PfaPageRow
 	int64		page_no;
 	char	   *lower_id;		/* NULL: from the beginning */
 	char	   *upper_id;		/* NULL: to the end */
+	bool		upper_is_ours;	/* the page has our record of that id */
 	PfaRunCounts counts;
 } PfaPageRow;
 

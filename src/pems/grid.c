@@ -11,7 +11,9 @@
  * Where positional rows come without a field list, one HEAD_ONLY request
  * fetches it for every page that waits for it, and these pages are asked for
  * once more.  A page that still does not fit is given back as a failed attempt
- * rather than asked for in a circle.
+ * rather than asked for in a circle.  Each answer is read by a copy of the
+ * list that was newest when it was asked for, or by its own: columns may move
+ * while several are on their way.
  *
  * The parsers, batches and the layout are malloc'd: they hang on the client,
  * whose memory context frees them by a reset callback.
@@ -50,6 +52,7 @@ typedef struct Exchange
 {
 	PfaHttpTransfer *transfer;	/* NULL: none under way */
 	PfaGridParser *parser;
+	PfaGridLayout *layout;		/* that its positional rows are read by */
 	PfaBatch   *batch;
 	PfaGridStatus fed;			/* what the parser said last */
 	size_t		pause_bytes;	/* stop reading when the batch holds more; 0:
@@ -75,6 +78,7 @@ struct PfaGridPage
 	PfaGridPage *next;
 	PageState	state;
 	char	   *body;			/* the request, to send it again */
+	int64		mark;
 	Exchange	exchange;
 	bool		layout_fetched; /* it has waited for a layout once */
 	Verdict		verdict;
@@ -88,7 +92,9 @@ struct PfaGridClient
 	const PfaSource *source;
 	const PfaMapping *mapping;
 	char	   *organization;	/* PEMS's code */
-	PfaGridLayout *layout;
+	PfaGridLayout *layout;		/* the newest field list */
+	PfaGridLayout *aliases;		/* of named cells, of all answers */
+	bool		uneven;			/* named rows leave cells out */
 	PfaGridPage *pages;
 	Exchange	head;
 	Exchange	count;
@@ -265,11 +271,17 @@ send_request(PfaGridClient *client, Exchange *exchange, const char *body)
 	if (exchange->parser != NULL)
 		pfa_grid_parser_free(exchange->parser);
 	exchange->parser = NULL;
-	if (exchange->batch != NULL)
+	if (exchange->layout == NULL)
+		exchange->layout = pfa_grid_layout_create();
+	if (exchange->batch != NULL && exchange->layout != NULL)
+	{
+		if (!pfa_grid_layout_equal(exchange->layout, client->layout))
+			pfa_grid_layout_copy(exchange->layout, client->layout);
 		exchange->parser = pfa_grid_parser_create(client->mapping,
 												  client->organization,
-												  client->layout, &limits,
+												  exchange->layout, &limits,
 												  exchange->batch);
+	}
 	if (exchange->parser == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -299,10 +311,29 @@ free_exchange(Exchange *exchange)
 {
 	if (exchange->parser != NULL)
 		pfa_grid_parser_free(exchange->parser);
+	if (exchange->layout != NULL)
+		pfa_grid_layout_free(exchange->layout);
 	if (exchange->batch != NULL)
 		pfa_batch_free(exchange->batch);
 	exchange->parser = NULL;
+	exchange->layout = NULL;
 	exchange->batch = NULL;
+}
+
+/* What a good answer has told of the fields there are. */
+static void
+take_fields(PfaGridClient *client, const Exchange *exchange)
+{
+	const PfaGridResult *result = pfa_grid_parser_result(exchange->parser);
+	const PfaGridLayout *aliases = pfa_grid_parser_aliases(exchange->parser);
+
+	if (result->has_fields &&
+		!pfa_grid_layout_equal(client->layout, exchange->layout))
+		pfa_grid_layout_copy(client->layout, exchange->layout);
+	if (pfa_grid_layout_size(aliases) == 0)
+		return;
+	pfa_grid_layout_merge(client->aliases, aliases);
+	client->uneven |= result->uneven;
 }
 
 /* ---- what an answer means ---- */
@@ -461,6 +492,8 @@ judge(PfaGridClient *client, Exchange *exchange, Verdict *verdict)
 			verdict->outcome = PFA_GRID_FINAL;
 			break;
 	}
+	if (verdict->outcome == PFA_GRID_PAGE)
+		take_fields(client, exchange);
 	close_exchange(client, exchange);
 }
 
@@ -479,7 +512,10 @@ release(void *arg)
 	free_exchange(&client->count);
 	if (client->layout != NULL)
 		pfa_grid_layout_free(client->layout);
+	if (client->aliases != NULL)
+		pfa_grid_layout_free(client->aliases);
 	client->layout = NULL;
+	client->aliases = NULL;
 }
 
 PfaGridClient *
@@ -501,7 +537,8 @@ pfa_grid_client_create(MemoryContext ctx, const PfaSource *source,
 	client->mapping = mapping;
 	client->organization = MemoryContextStrdup(context, pems_organization);
 	client->layout = pfa_grid_layout_create();
-	if (client->layout == NULL)
+	client->aliases = pfa_grid_layout_create();
+	if (client->layout == NULL || client->aliases == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
@@ -548,9 +585,15 @@ pfa_grid_client_bytes(const PfaGridClient *client)
 }
 
 const PfaGridLayout *
-pfa_grid_client_layout(const PfaGridClient *client)
+pfa_grid_client_fields(const PfaGridClient *client, bool *complete)
 {
-	return client->layout;
+	if (pfa_grid_layout_size(client->layout) > 0)
+	{
+		*complete = true;
+		return client->layout;
+	}
+	*complete = !client->uneven;
+	return client->aliases;
 }
 
 /* ---- pages ---- */
@@ -568,7 +611,9 @@ pfa_grid_page_start(PfaGridClient *client, const PfaGridRequest *request)
 	page->next = client->pages;
 	client->pages = page;
 	page->body = build_body(client, "LIST.DATA_ONLY.STORED", request);
+	page->mark = request->mark;
 	send_request(client, &page->exchange, page->body);
+	pfa_grid_parser_mark(page->exchange.parser, page->mark);
 	page->state = PAGE_SENT;
 	MemoryContextSwitchTo(old);
 	return page;
@@ -715,6 +760,8 @@ settle_head(PfaGridClient *client)
 		if (verdict.outcome == PFA_GRID_PAGE && !page->exchange.rows_taken)
 		{
 			send_request(client, &page->exchange, page->body);
+			pfa_grid_parser_mark(page->exchange.parser, page->mark);
+			pfa_grid_parser_trust_layout(page->exchange.parser);
 			page->state = PAGE_SENT;
 			continue;
 		}

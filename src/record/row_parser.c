@@ -51,7 +51,9 @@ pfa_row_parser_init(PfaRowParser *row, const PfaMapping *mapping,
 	row->stack = malloc((size_t) row->stack_size);
 	if (organization != NULL)
 		row->organization = strdup(organization);
+	row->aliases = pfa_grid_layout_create();
 	return row->cells != NULL && row->stack != NULL &&
+		row->aliases != NULL &&
 		(organization == NULL || row->organization != NULL);
 }
 
@@ -59,6 +61,7 @@ void
 pfa_row_parser_free(PfaRowParser *row)
 {
 	free(row->organization);
+	pfa_grid_layout_free(row->aliases);
 	free(row->field_of);
 	free(row->cells);
 	free(row->prefixes);
@@ -404,7 +407,27 @@ prefix_slot(PfaRowParser *row, int i)
 	return &row->prefixes[i];
 }
 
+/* Keep the aliases of named cells: they are all the field list there is. */
 static void
+note_alias(PfaRowParser *row, const PfaCell *alias)
+{
+	const PfaGridLayout *known = row->aliases;
+	int			i;
+
+	if (alias->kind != PFA_CELL_STRING || known->nfields >= PFA_ROW_MAX_ALIASES)
+		return;
+	for (i = 0; i < known->nfields; i++)
+	{
+		if (strlen(known->fields[i].name) == alias->len &&
+			memcmp(known->fields[i].name, alias->text, alias->len) == 0)
+			return;
+	}
+	/* one that finds no memory is only not told of */
+	(void) pfa_grid_layout_add(row->aliases, i, alias->text, alias->len);
+}
+
+/* False where the prefix was known already. */
+static bool
 learn_prefix(PfaRowParser *row, int i, const char *start, const char *value,
 			 int field, bool positional)
 {
@@ -412,14 +435,17 @@ learn_prefix(PfaRowParser *row, int i, const char *start, const char *value,
 	size_t		len = (size_t) (value - start);
 
 	if (prefix == NULL)
-		return;
+		return true;
+	if (prefix->len == len && memcmp(prefix->text, start, len) == 0)
+		return false;
 	prefix->len = 0;
 	if (len > PFA_ROW_PREFIX_SIZE || field < -1)
-		return;
+		return true;
 	prefix->len = (uint8_t) len;
 	prefix->field = field;
 	prefix->positional = positional;
 	memcpy(prefix->text, start, len);
+	return true;
 }
 
 /* Read the i-th cell, whose '{' is at p, member by member. */
@@ -481,8 +507,9 @@ read_cell(PfaRowParser *row, const char *p, const char *end, int depth, int i)
 	set_cell(row, field, &value);
 
 	/* value_at is set only where the value came last */
-	if (value_at != NULL)
-		learn_prefix(row, i, start, value_at, field, positional);
+	if (value_at == NULL ||
+		learn_prefix(row, i, start, value_at, field, positional))
+		note_alias(row, &alias);
 	return p + 1;
 }
 
@@ -568,7 +595,8 @@ read_cells(PfaRowParser *row, const char *p, const char *end, int depth)
 		p = next_cell(row, p, end, depth, &place);
 		if (p == NULL)
 			return NULL;
-		if (++ncells > row->limits->max_fields)
+		row->ncells = ++ncells;
+		if (ncells > row->limits->max_fields)
 			return fail(row, p, "too many cells in a row");
 		if (end - p < 2)
 			return NULL;
@@ -639,6 +667,7 @@ pfa_row_parse(PfaRowParser *row, const char *start, const char *end,
 	if (row->generation != row->layout->generation && !read_layout(row))
 		return PFA_ROW_OUT_OF_MEMORY;
 	row->row++;
+	row->ncells = 0;
 	row->positional = false;
 	row->num_unknown = false;
 	row->error = NULL;
@@ -713,6 +742,8 @@ reject(PfaRowParser *row, const PfaValue *id, const char *reason)
 {
 	if (!pfa_batch_reject(row->batch, id->ptr, id->len, reason))
 		return PFA_ROW_OUT_OF_MEMORY;
+	if (row->nrows <= row->mark)
+		row->marked_rejects++;
 	return PFA_ROW_COMPLETE;
 }
 
@@ -751,6 +782,10 @@ decode_field(PfaRowParser *row, int field, const PfaValue *id,
 	return false;
 }
 
+/*
+ * Ids must not descend.  Equal ones follow each other where organizations
+ * whose codes begin alike have records of the same name.
+ */
 static void
 note_id(PfaRowParser *row, const char *id, size_t len)
 {
@@ -760,7 +795,9 @@ note_id(PfaRowParser *row, const char *id, size_t len)
 	if (row->has_id)
 	{
 		order = memcmp(row->last_id, id, common);
-		if (order > 0 || (order == 0 && row->last_id_len >= len))
+		if (order == 0 && row->last_id_len == len)
+			return;
+		if (order > 0 || (order == 0 && row->last_id_len > len))
 			row->ascending = false;
 	}
 	else
@@ -769,6 +806,7 @@ note_id(PfaRowParser *row, const char *id, size_t len)
 		row->first_id[len] = '\0';
 		row->has_id = true;
 	}
+	row->last_id_is_ours = false;
 	memcpy(row->last_id, id, len);
 	row->last_id[len] = '\0';
 	row->last_id_len = len;
@@ -817,6 +855,17 @@ row_id(PfaRowParser *row, PfaValue *id, const char **reason)
 	return PFA_ROW_COMPLETE;
 }
 
+/* The row is our organization's, in which an id names one record. */
+static void
+note_ours(PfaRowParser *row, const PfaValue *id)
+{
+	if (id->isnull)
+		return;
+	if (row->last_id_is_ours)
+		row->ascending = false;
+	row->last_id_is_ours = true;
+}
+
 /* Is the row's organization known to be another one? */
 static bool
 is_foreign(const PfaRowParser *row, const PfaValue *organization)
@@ -828,6 +877,15 @@ is_foreign(const PfaRowParser *row, const PfaValue *organization)
 	len = strlen(row->organization);
 	return organization->len != len || organization->ptr == NULL ||
 		memcmp(organization->ptr, row->organization, len) != 0;
+}
+
+static bool
+begins_like_ours(const PfaRowParser *row, const PfaValue *organization)
+{
+	size_t		len = strlen(row->organization);
+
+	return organization->len >= len &&
+		memcmp(organization->ptr, row->organization, len) == 0;
 }
 
 static PfaRowStatus
@@ -861,6 +919,8 @@ add_record(PfaRowParser *row, const PfaValue *id,
 	record->id_len = id->len;
 	record->values = values;
 	record->hash = pfa_record_hash(mapping, values);
+	if (row->nrows <= row->mark)
+		row->marked_records++;
 	return PFA_ROW_COMPLETE;
 }
 
@@ -891,6 +951,9 @@ pfa_row_commit(PfaRowParser *row)
 		return PFA_ROW_NEEDS_LAYOUT;
 	row->used_layout |= row->positional;
 	row->nrows++;
+	if (row->nrows > 1 && row->ncells != row->last_ncells)
+		row->uneven = true;
+	row->last_ncells = row->ncells;
 	status = row_id(row, &id, &reason);
 	if (status != PFA_ROW_COMPLETE)
 		return status;
@@ -902,7 +965,10 @@ pfa_row_commit(PfaRowParser *row)
 	{
 		if (!decode_field(row, organization_field, &id, &organization,
 						  &status))
+		{
+			note_ours(row, &id);
 			return status;
+		}
 
 		/*
 		 * A row that does not tell whose it is must not pass silently: left
@@ -911,16 +977,25 @@ pfa_row_commit(PfaRowParser *row)
 		if (organization.isnull && reason == NULL &&
 			row->organization != NULL)
 		{
+			note_ours(row, &id);
 			snprintf(message, sizeof(message), "field \"%.200s\" is missing",
 					 row->mapping->fields[organization_field].alias);
 			return reject(row, &id, message);
 		}
 		if (!organization.isnull && is_foreign(row, &organization))
 		{
+			/*
+			 * PEMS was asked for codes that begin with ours.  Another one
+			 * may be a value that stood elsewhere when the list was read.
+			 */
+			if (row->positional && !row->layout_is_fresh &&
+				!begins_like_ours(row, &organization))
+				return PFA_ROW_NEEDS_LAYOUT;
 			row->nforeign++;
 			return PFA_ROW_COMPLETE;
 		}
 	}
+	note_ours(row, &id);
 	if (reason != NULL)
 	{
 		snprintf(message, sizeof(message), "field \"%.200s\" %s",
@@ -994,6 +1069,7 @@ pfa_row_reject_oversized(PfaRowParser *row)
 		row->nforeign++;
 		return PFA_ROW_COMPLETE;
 	}
+	note_ours(row, &id);
 	snprintf(message, sizeof(message), "record is larger than %zu bytes",
 			 row->limits->max_record_bytes);
 	return reject(row, &id, message);

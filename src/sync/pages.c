@@ -54,8 +54,9 @@ typedef struct Page
 	int64		offset;
 	char	   *after_id;		/* keyset: rows from this id on */
 	bool		counted;		/* all rows are counted already */
-	char	   *counted_to;		/* rows up to this id are */
-	char	   *counted_from;	/* and from this one on; NULL: none */
+	char	   *counted_to;		/* rows up to this id are; NULL: not known */
+	bool		counted_to_ours;	/* so is our record of just that id */
+	char	   *counted_from;	/* and rows from this one on; NULL: none */
 	int			attempt;
 	TimestampTz not_before;		/* of the next attempt */
 	PfaGridPage *fetch;			/* NULL between attempts */
@@ -74,6 +75,7 @@ typedef struct Page
 	bool		last;
 	char	   *lower;
 	char	   *upper;
+	bool		upper_is_ours;
 	int64		nrows;
 } Page;
 
@@ -271,6 +273,7 @@ write_page(PfaRunState *state, void *arg)
 		row.page_no = page->page_no;
 		row.lower_id = page->lower;
 		row.upper_id = page->upper;
+		row.upper_is_ours = page->upper_is_ours;
 		row.counts = state->unsaved;
 		row.counts.rows_seen += page->seen;
 		row.counts.rows_inserted += page->inserted + flush->result.inserted;
@@ -296,72 +299,54 @@ note_version(PfaRunState *state, const char *version)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Is this id in a part of the listing that another page counts? */
+/* Is our record of this id one that another page counts? */
 static bool
 is_counted(const Page *page, const char *id)
 {
-	return page->counted ||
-		(page->counted_to != NULL && strcmp(id, page->counted_to) <= 0) ||
-		(page->counted_from != NULL && strcmp(id, page->counted_from) >= 0);
-}
-
-/*
- * The id before which rows belong to the page before, where that has not been
- * read by this process: as if no row had shifted.  NULL: none do.
- */
-static const char *
-assumed_overlap(PfaRunState *state, const Page *page, PfaBatch *batch,
-				const PfaGridResult *result)
-{
-	int64		overlap = state->page_rows - state->page_step;
-	int			nrejects = pfa_batch_nrejects(batch);
-	const PfaReject *rejects = pfa_batch_rejects(batch);
-	PfaRecord  *records = pfa_batch_records(batch);
-
-	if (page->counted_to != NULL || page->page_no <= 0 ||
-		page->settled != NULL || result->nforeign > 0)
-		return NULL;
-	for (int i = 0; i < pfa_batch_nrecords(batch); i++)
+	if (page->counted)
+		return true;
+	if (page->counted_to != NULL)
 	{
-		const char *id = pnstrdup(records[i].id, records[i].id_len);
-		int			before = i;
+		int			order = strcmp(id, page->counted_to);
 
-		for (int r = 0; r < nrejects; r++)
-			before += strcmp(rejects[r].id, id) < 0;
-		if (before >= overlap)
-			return id;
+		if (order < 0 || (order == 0 && page->counted_to_ours))
+			return true;
 	}
-	return NULL;
+	return page->counted_from != NULL && strcmp(id, page->counted_from) >= 0;
 }
 
 /*
  * Rows of the batch, and of them rejected ones, that another page has counted
  * or will count.
+ *
+ * What the page before has counted is known by its last id.  Where that page
+ * has not been read yet, the rows it shares with this one are counted off, as
+ * if none had shifted.
  */
 static void
-count_elsewhere(PfaRunState *state, const Page *page, PfaBatch *batch,
+count_elsewhere(const Page *page, PfaBatch *batch,
 				const PfaGridResult *result, int64 *rows, int64 *rejected)
 {
-	const char *border = assumed_overlap(state, page, batch, result);
 	const PfaReject *rejects = pfa_batch_rejects(batch);
 	PfaRecord  *records = pfa_batch_records(batch);
 	int			nrecords = pfa_batch_nrecords(batch);
 	int			head = 0;
 	int			tail = 0;
 
+	if (page->page_no > 0 && page->counted_to == NULL)
+	{
+		/* the batch that came first has them all: they are few */
+		*rejected = page->settled != NULL ? 0 : result->marked_rejects;
+		*rows = page->settled != NULL ? 0 : result->marked_records + *rejected;
+		return;
+	}
 	*rejected = 0;
 	for (int i = 0; i < pfa_batch_nrejects(batch); i++)
-	{
-		if (is_counted(page, rejects[i].id) ||
-			(border != NULL && strcmp(rejects[i].id, border) < 0))
-			(*rejected)++;
-	}
+		*rejected += is_counted(page, rejects[i].id);
 	for (; head < nrecords; head++)
 	{
-		const char *id = pnstrdup(records[head].id, records[head].id_len);
-
-		if (!page->counted && border != NULL ? strcmp(id, border) >= 0 :
-			!is_counted(page, id))
+		if (!is_counted(page, pnstrdup(records[head].id,
+									   records[head].id_len)))
 			break;
 	}
 	for (; !page->counted && head + tail < nrecords; tail++)
@@ -402,7 +387,12 @@ flush_page(Reader *reader, Page *page, bool final)
 	flush.final = final;
 	flush.lower = page->settled != NULL ? page->settled : page->lower;
 	flush.upper = final ? page->upper : greatest_id(batch);
-	count_elsewhere(state, page, batch, result, &elsewhere, &rejected);
+	if (page->page_no > 0 && page->counted_to == NULL)
+		page->counted_to =
+			keep(state, pfa_coverage_upper_of(state->coverage,
+											  page->page_no - 1,
+											  &page->counted_to_ours));
+	count_elsewhere(page, batch, result, &elsewhere, &rejected);
 	page->seen += pfa_batch_nrecords(batch) + pfa_batch_nrejects(batch) -
 		elsewhere;
 	page->rejected += pfa_batch_nrejects(batch) - rejected;
@@ -442,6 +432,7 @@ start_page(PfaRunState *state, Page *page)
 	request.nrows = (int) state->page_rows;
 	request.after_id = page->after_id;
 	request.modified_since = state->modified_since;
+	request.mark = state->page_rows - state->page_step;
 
 	page->attempt++;
 	page->seen = 0;
@@ -528,9 +519,10 @@ finish_page(Reader *reader, Page *page)
 						page->after_id : first);
 		page->upper = page->last ? NULL :
 			keep(state, pfa_grid_page_last_id(page->fetch));
+		page->upper_is_ours = result->last_id_is_ours;
 		flush_page(reader, page, true);
 		pfa_coverage_add(state->coverage, page->page_no, page->lower,
-						 page->upper);
+						 page->upper, page->upper_is_ours);
 	}
 	state->foreign += result->nforeign;
 	if (result->total >= 0 && page->after_id == NULL)
@@ -657,6 +649,7 @@ read_alone(Reader *reader, int64 page_no, int64 offset, const char *after_id,
 	if (gap != NULL)
 	{
 		page->counted_to = keep(reader->state, gap->after);
+		page->counted_to_ours = gap->after_is_ours;
 		page->counted_from = keep(reader->state, gap->before);
 	}
 	while (!page->done)
@@ -733,9 +726,6 @@ pfa_pages_read(PfaRunState *state)
 			page = free_page(&reader);
 			page->page_no = page_no;
 			page->offset = page_no * state->page_step;
-			page->counted_to = keep(state,
-									pfa_coverage_upper_of(state->coverage,
-														  page_no - 1));
 		}
 		if (reader.npages == 0)
 			return;
@@ -763,7 +753,7 @@ follow_keys(PfaRunState *state, Reader *reader, const PfaGap *gap,
 	if (page->nrows == 0)
 	{
 		/* Even the last row is gone: nothing follows it. */
-		pfa_coverage_add(state->coverage, page_no, gap->after, NULL);
+		pfa_coverage_add(state->coverage, page_no, gap->after, NULL, false);
 	}
 	else if (page->upper != NULL && strcmp(page->upper, gap->after) <= 0)
 		ereport(ERROR,
