@@ -160,9 +160,10 @@ COMMENT ON TABLE @extschema@.pfa_sync_page IS 'which part of the listing a run h
 
 CREATE TABLE @extschema@.pfa_sync_vanished (
     run_id bigint NOT NULL,
+    page_no bigint NOT NULL,
     pfa_id text COLLATE "C" NOT NULL
 );
-CREATE INDEX pfa_sync_vanished_run ON @extschema@.pfa_sync_vanished (run_id);
+CREATE INDEX pfa_sync_vanished_run ON @extschema@.pfa_sync_vanished (run_id, page_no);
 COMMENT ON TABLE @extschema@.pfa_sync_vanished IS 'mirror records that a run in progress did not find in PEMS; emptied when the run ends';
 
 CREATE TABLE @extschema@.pfa_rejected_record (

@@ -55,6 +55,7 @@ typedef struct Exchange
 	PfaGridLayout *layout;		/* that its positional rows are read by */
 	PfaBatch   *batch;
 	PfaGridStatus fed;			/* what the parser said last */
+	int64		max_rows;		/* asked for; 0: no rows are expected */
 	size_t		pause_bytes;	/* stop reading when the batch holds more; 0:
 								 * never */
 	bool		paused;
@@ -234,6 +235,19 @@ build_body(const PfaGridClient *client, const char *request_type,
 
 /* ---- an exchange ---- */
 
+/* What is wrong with the rows that have come, as far as one page can tell. */
+static const char *
+wrong_rows(const Exchange *exchange)
+{
+	const PfaGridResult *result = pfa_grid_parser_result(exchange->parser);
+
+	if (!result->ascending)
+		return "PEMS did not list the records in the byte order of their ids";
+	if (exchange->max_rows > 0 && result->nrows > exchange->max_rows)
+		return "PEMS returned more rows than it was asked for";
+	return NULL;
+}
+
 /* In libcurl's callback: no palloc, no ereport. */
 static bool
 take_body(void *arg, const char *data, size_t len)
@@ -243,16 +257,17 @@ take_body(void *arg, const char *data, size_t len)
 	exchange->fed = pfa_grid_parser_feed(exchange->parser, data, len);
 	if (exchange->fed != PFA_GRID_MORE && exchange->fed != PFA_GRID_DONE)
 		return false;
-	exchange->held = pfa_batch_nrecords(exchange->batch) +
-		pfa_batch_nrejects(exchange->batch);
 
 	/*
-	 * Rows out of order cannot be written before the page is complete, so
-	 * that to wait for it would be to wait for ever.
+	 * Such a page will not be used, whatever follows; rows out of order could
+	 * not be written before it is complete, and it might never be.
 	 */
+	if (wrong_rows(exchange) != NULL)
+		return false;
+	exchange->held = pfa_batch_nrecords(exchange->batch) +
+		pfa_batch_nrejects(exchange->batch);
 	if (exchange->pause_bytes > 0 &&
-		pfa_batch_bytes(exchange->batch) > exchange->pause_bytes &&
-		pfa_grid_parser_result(exchange->parser)->ascending)
+		pfa_batch_bytes(exchange->batch) > exchange->pause_bytes)
 	{
 		exchange->paused = true;
 		pfa_http_pause(exchange->transfer);
@@ -427,8 +442,15 @@ static void
 judge_body(const Exchange *exchange, Verdict *verdict)
 {
 	const PfaGridResult *result = pfa_grid_parser_result(exchange->parser);
+	const char *wrong = wrong_rows(exchange);
 
 	verdict->outcome = PFA_GRID_TRANSIENT;
+	if (wrong != NULL && (exchange->fed == PFA_GRID_MORE ||
+						  exchange->fed == PFA_GRID_DONE))
+	{
+		strlcpy(verdict->error, wrong, ERROR_SIZE);
+		return;
+	}
 	switch (exchange->fed)
 	{
 		case PFA_GRID_DONE:
@@ -612,6 +634,7 @@ pfa_grid_page_start(PfaGridClient *client, const PfaGridRequest *request)
 	client->pages = page;
 	page->body = build_body(client, "LIST.DATA_ONLY.STORED", request);
 	page->mark = request->mark;
+	page->exchange.max_rows = request->nrows;
 	send_request(client, &page->exchange, page->body);
 	pfa_grid_parser_mark(page->exchange.parser, page->mark);
 	page->state = PAGE_SENT;
@@ -815,10 +838,7 @@ settle(PfaGridClient *client)
 	return ended;
 }
 
-/*
- * Has a page brought enough to be worth writing?  Not if its rows come out of
- * order: then its batch is of use only when it is complete.
- */
+/* Has a page brought enough to be worth writing? */
 static bool
 any_page_full(void *arg)
 {
@@ -828,9 +848,8 @@ any_page_full(void *arg)
 	{
 		const Exchange *exchange = &page->exchange;
 
-		if (page->state == PAGE_SENT &&
-			pfa_batch_bytes(exchange->batch) >= client->flush_bytes &&
-			pfa_grid_parser_result(exchange->parser)->ascending)
+		if (page->state == PAGE_SENT && wrong_rows(exchange) == NULL &&
+			pfa_batch_bytes(exchange->batch) >= client->flush_bytes)
 			return true;
 	}
 	return false;

@@ -161,3 +161,17 @@ pfa_coverage_max_page(const PfaCoverage *coverage)
 		max = Max(max, coverage->intervals[i].page_no);
 	return max;
 }
+
+int64
+pfa_coverage_min_page(const PfaCoverage *coverage)
+{
+	int64		min = 0;
+
+	for (int i = 0; i < coverage->nintervals; i++)
+	{
+		/* the second look at the first page has no number of its own */
+		if (coverage->intervals[i].page_no != PG_INT64_MIN)
+			min = Min(min, coverage->intervals[i].page_no);
+	}
+	return min;
+}

@@ -49,7 +49,8 @@ extern const char *pfa_coverage_upper_of(const PfaCoverage *coverage,
 										 int64 page_no, bool *is_ours);
 
 extern bool pfa_coverage_has(const PfaCoverage *coverage, int64 page_no);
-/* Greatest page number, -1 where there is none. */
+/* Greatest page number, -1 where there is none; least one, 0. */
 extern int64 pfa_coverage_max_page(const PfaCoverage *coverage);
+extern int64 pfa_coverage_min_page(const PfaCoverage *coverage);
 
 #endif							/* PFA_COVERAGE_H */

@@ -58,6 +58,8 @@ typedef struct Page
 	bool		counted_to_ours;	/* so is our record of just that id */
 	char	   *counted_from;	/* and rows from this one on; NULL: none */
 	int			attempt;
+	int			asked;			/* rows asked for */
+	bool		asked_again;	/* for no more rows than came before */
 	TimestampTz not_before;		/* of the next attempt */
 	PfaGridPage *fetch;			/* NULL between attempts */
 
@@ -65,6 +67,7 @@ typedef struct Page
 	char	   *settled;		/* ids up to here are written and judged */
 	bool		blind;			/* a record without id was rejected: what it
 								 * was called is not known, so judge none */
+	bool		judged;			/* candidates for deletion may be stored */
 	int64		seen;
 	int64		rejected;
 	/* of all attempts */
@@ -120,9 +123,10 @@ release(char **text)
  * MORERECORDPRESENT is there it has the first word.
  */
 static bool
-is_last(const PfaGridResult *result, const Page *page, int64 asked)
+is_last(const PfaGridResult *result, const Page *page)
 {
 	int64		reached = page->offset + result->nrows;
+	int64		asked = page->asked;
 
 	if (page->after_id != NULL || result->total < 0)
 	{
@@ -141,19 +145,31 @@ is_last(const PfaGridResult *result, const Page *page, int64 asked)
 	return result->total == reached || result->nrows < asked;
 }
 
-/* An answer that contradicts itself is worth another try, never data. */
-static const char *
-contradiction(const PfaRunState *state, const PfaGridResult *result,
-			  const Page *page)
+/* Has the page fewer rows than there are at its place, by its own account? */
+static bool
+is_short(const PfaGridResult *result, const Page *page)
 {
-	if (!result->ascending)
-		return "PEMS did not list the records in the byte order of their ids";
+	if (result->total >= 0)
+		return result->nrows < Min(page->asked, result->total - page->offset);
+	return result->more == 1 && result->nrows < page->asked;
+}
+
+/*
+ * An answer that contradicts itself is worth another try, never data.
+ *
+ * A short page is short because PEMS limits pages, or because it counts rows
+ * that it does not show.  The ids of those would be taken for deleted.  Asked
+ * for just as many rows again, it can tell which.
+ */
+static const char *
+contradiction(const PfaGridResult *result, const Page *page)
+{
 	if (result->nrows == 0 && result->more == 1)
 		return "PEMS returned no rows but says that more follow";
-	if (result->nrows == 0 && page->offset == 0 && result->total > 0)
+	if (result->nrows == 0 && is_short(result, page))
 		return "PEMS returned no rows but counts some";
-	if (result->nrows > state->page_rows)
-		return "PEMS returned more rows than it was asked for";
+	if (page->asked_again && is_short(result, page))
+		return "PEMS returned fewer rows than it counts";
 	return NULL;
 }
 
@@ -255,8 +271,8 @@ write_page(PfaRunState *state, void *arg)
 	pfa_apply_batch(state->apply, batch, judge, flush->lower, flush->upper,
 					!flush->final, &flush->result);
 	if (flush->result.nvanished > 0)
-		pfa_vanished_insert(state->run_id, flush->result.vanished,
-							flush->result.nvanished);
+		pfa_vanished_insert(state->run_id, page->page_no,
+							flush->result.vanished, flush->result.nvanished);
 	if (pfa_batch_nrejects(batch) > 0)
 		pfa_reject_insert(state->run_id,
 						  state->organization->organization_id,
@@ -402,6 +418,7 @@ flush_page(Reader *reader, Page *page, bool final)
 	page->inserted += flush.result.inserted;
 	page->updated += flush.result.updated;
 	page->rejected += flush.result.nrejected;
+	page->judged |= flush.result.nvanished > 0;
 	note_version(state, flush.result.max_version);
 	if (final)
 	{
@@ -423,13 +440,27 @@ flush_page(Reader *reader, Page *page, bool final)
 
 /* ---- an attempt at a page ---- */
 
+/* Transaction body: take back what an attempt that failed has judged. */
+static void
+forget_judgement(PfaRunState *state, void *arg)
+{
+	Page	   *page = arg;
+
+	pfa_vanished_forget(state->run_id, page->page_no);
+}
+
 static void
 start_page(PfaRunState *state, Page *page)
 {
 	PfaGridRequest request = {0};
 
+	if (page->judged)
+		pfa_run_transaction(state, true, forget_judgement, page);
+	page->judged = false;
+	if (!page->asked_again)
+		page->asked = (int) state->page_rows;
 	request.offset = page->offset;
-	request.nrows = (int) state->page_rows;
+	request.nrows = page->asked;
 	request.after_id = page->after_id;
 	request.modified_since = state->modified_since;
 	request.mark = state->page_rows - state->page_step;
@@ -487,6 +518,7 @@ retry_page(PfaRunState *state, Page *page, const char *reason)
 	if (retry_after >= 0)
 		pause_server(state, until);
 	page->not_before = until;
+	page->asked_again = false;
 	state->unsaved.retries++;
 	ereport(DEBUG1,
 			(errmsg_internal("page at position %lld failed: %s",
@@ -500,15 +532,23 @@ finish_page(Reader *reader, Page *page)
 {
 	PfaRunState *state = reader->state;
 	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
-	const char *wrong = contradiction(state, result, page);
+	const char *wrong = contradiction(result, page);
 
 	if (wrong != NULL)
 	{
 		retry_page(state, page, wrong);
 		return;
 	}
+	if (is_short(result, page) && !page->asked_again)
+	{
+		page->asked = (int) result->nrows;
+		page->asked_again = true;
+		pfa_grid_page_free(page->fetch);
+		page->fetch = NULL;
+		return;
+	}
 	page->nrows = result->nrows;
-	page->last = is_last(result, page, state->page_rows);
+	page->last = is_last(result, page);
 	if (page->nrows > 0 || (page->last && page->offset == 0 &&
 							page->after_id == NULL))
 	{
@@ -805,7 +845,7 @@ pfa_pages_complete(PfaRunState *state)
 {
 	Reader		reader = {0};
 	PfaGap		gap;
-	int64		next_page = 1;
+	int64		next_page = 1 - pfa_coverage_min_page(state->coverage);
 	int64		position = 0;
 	char	   *same_gap = NULL;
 	int			reads = 0;

@@ -318,6 +318,9 @@ load_pages(PfaRunState *state, void *arg)
 		pfa_page_forget(run->run_id);
 		return;
 	}
+	/* Part of a page that was not read to its end proves nothing. */
+	if (run != NULL)
+		pfa_vanished_forget_unread(state->run_id);
 	pages = pfa_page_list(state->run_id, &npages);
 	for (int i = 0; i < npages; i++)
 	{
