@@ -16,10 +16,6 @@
 #error "pfa_vanguard supports PostgreSQL 15 to 18"
 #endif
 
-#if PG_VERSION_NUM < 180000
-#define pg_noreturn _Noreturn
-#endif
-
 #if PG_VERSION_NUM >= 160000
 #define pfa_database_ownercheck(database, role) \
 	object_ownercheck(DatabaseRelationId, (database), (role))

@@ -63,6 +63,7 @@ typedef struct Sync
 	/* of the last look at the queue */
 	PfaRequest	request;
 	PfaRun	   *run;			/* NULL: another process has it */
+	bool		at_work;		/* it has it still */
 	PfaRunEnd	end;
 } Sync;
 
@@ -82,7 +83,6 @@ transact(void (*body) (Sync *sync), Sync *sync)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	SetCurrentStatementStartTimestamp();
 	begin();
 	MemoryContextSwitchTo(caller);
 	if (!OidIsValid(pfa_extension_oid(true)))
@@ -201,9 +201,8 @@ tell_end(const Sync *sync)
 	const PfaRunEnd *end = &sync->end;
 
 	ereport(NOTICE,
-			(errmsg("organization \"%s\": %s sync %s, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
+			(errmsg("organization \"%s\": %s sync completed, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
 					sync->organization_id, end->mode,
-					pfa_run_status_name(end->status),
 					(long long) end->rows_seen,
 					(long long) end->rows_inserted,
 					(long long) end->rows_updated,
@@ -238,6 +237,15 @@ read_end(Sync *sync)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("sync run %lld does not exist",
 						(long long) sync->request.run_id)));
+}
+
+static void
+look_at_run(Sync *sync)
+{
+	PfaRunLook	look;
+
+	sync->at_work = pfa_run_look(sync->request.run_id, &look) &&
+		look.status == PFA_RUN_RUNNING;
 }
 
 static void
@@ -288,8 +296,8 @@ follow(Sync *sync)
 						 LOOK_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		transact(read_end, sync);
-	} while (sync->end.status == PFA_RUN_RUNNING);
+		transact(look_at_run, sync);
+	} while (sync->at_work);
 }
 
 /* False where there was nothing to do. */
@@ -310,7 +318,6 @@ sync_organization(Sync *sync)
 							sync->organization_id,
 							(long long) sync->run->run_id)));
 			perform(sync);
-			transact(read_end, sync);
 		}
 		else
 		{
@@ -322,11 +329,13 @@ sync_organization(Sync *sync)
 								 sync->mode);
 			follow(sync);
 		}
+		transact(read_end, sync);
 	} while (!pfa_run_has_ended(sync->end.status));
 	/* What a scheduler would do now. */
 	if (!pfa_registry_available())
 		(void) pfa_kpi_maintain();
-	tell_end(sync);
+	if (sync->end.status == PFA_RUN_COMPLETED)
+		tell_end(sync);
 	return true;
 }
 

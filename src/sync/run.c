@@ -64,18 +64,34 @@ passes_by_itself(int sqlstate)
 		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-/* A worker's state; a session that calls pfa_sync is active all the time. */
+/*
+ * What a worker tells of itself at its transactions.  A session that has
+ * called pfa_sync is in one statement all the time: it is active, began when
+ * the statement did, and has pending statistics (those of the call itself)
+ * that must not be sent under way.
+ */
 static void
-report_state(BackendState state)
+report_begin(void)
 {
-	if (MyBgworkerEntry != NULL)
-		pgstat_report_activity(state, NULL);
+	if (MyBgworkerEntry == NULL)
+		return;
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, NULL);
+}
+
+static void
+report_end(void)
+{
+	if (MyBgworkerEntry == NULL)
+		return;
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
 static void
 begin_transaction(bool relaxed)
 {
-	SetCurrentStatementStartTimestamp();
+	report_begin();
 	StartTransactionCommand();
 	/* Whatever default the session or the database has set. */
 	XactIsoLevel = XACT_READ_COMMITTED;
@@ -90,7 +106,6 @@ begin_transaction(bool relaxed)
 	 */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	report_state(STATE_RUNNING);
 
 	/*
 	 * Looked at anew in each transaction, so that DROP EXTENSION never waits
@@ -109,8 +124,7 @@ static void
 end_transaction(void)
 {
 	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	report_state(STATE_IDLE);
+	report_end();
 }
 
 void
@@ -141,7 +155,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 				PG_RE_THROW();
 			FlushErrorState();
 			AbortCurrentTransaction();
-			pgstat_report_stat(false);
+			report_end();
 		}
 		PG_END_TRY();
 
@@ -351,8 +365,11 @@ create_state(PfaSlot *slot, int64 run_id, bool leader)
 	MemoryContext ctx;
 	PfaRunState *state;
 
-	/* TopMemoryContext: a run outlives its transactions; deleted at its end. */
-	ctx = AllocSetContextCreate(TopMemoryContext, "pfa_vanguard run",
+	/*
+	 * The caller's context outlives the run's transactions, and takes what is
+	 * left of the run with it if an error of the record-keeping ends that.
+	 */
+	ctx = AllocSetContextCreate(CurrentMemoryContext, "pfa_vanguard run",
 								ALLOCSET_DEFAULT_SIZES);
 	state = MemoryContextAllocZero(ctx, sizeof(PfaRunState));
 	state->ctx = ctx;
@@ -719,7 +736,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 		edata = CopyErrorData();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
-		pgstat_report_stat(false);
+		report_end();
 	}
 	PG_END_TRY();
 

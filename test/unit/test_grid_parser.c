@@ -216,6 +216,20 @@ static const struct
 	{"a bad escape", ONE_NAMED(CELL("o1", "\"\\q\"")),
 		"MALFORMED [malformed answer at byte 140: invalid escape]"
 		EMPTY(NO_TELL " grid=1")},
+	{"a bad word where a row before had a number", ROWS(NAMED("P1",
+			CELL("o1", "1")) "," NAMED("P2", CELL("o1", "nul"))),
+		"MALFORMED [malformed answer at byte 260: invalid number or word]"
+		" rows=1 foreign=0 " NO_TELL " grid=1 asc=1 first=P1 last=P1 layout=0\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"},
+	{"numbers and words where a row before had others", ROWS(NAMED("P1",
+			CELL("pfs_f_rental", "1.50") CELL("o1", "null")) ","
+		NAMED("P2", CELL("pfs_f_rental", "null") CELL("o1", "true")) ","
+		NAMED("P3", CELL("pfs_f_rental", "2e1") CELL("o1", "{}"))),
+		"DONE rows=3 foreign=0 " NO_TELL " grid=1 asc=1 first=P1 last=P3 "
+		"layout=0\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental monthlyRate=15/1\n"
+		"record P2 pfaId=P2 organization=RIO source=Rental\n"
+		"record P3 pfaId=P3 organization=RIO source=Rental monthlyRate=20/0\n"},
 	{"a bad number", "{\"GRID\":{\"x\":01}}",
 		"MALFORMED [malformed answer at byte 15: invalid number or word]"
 		EMPTY(NO_TELL " grid=1")},
