@@ -18,4 +18,10 @@ extern int	pfa_guc_view_refresh_interval;	/* seconds */
 
 extern void pfa_guc_define(void);
 
+/*
+ * pfa_vanguard.user_id where it is in effect, else NULL.  A value that stayed
+ * behind in the session is not: see guc.c.
+ */
+extern const char *pfa_guc_user_id(void);
+
 #endif							/* PFA_GUC_H */

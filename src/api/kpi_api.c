@@ -17,6 +17,7 @@
 
 #include "catalog/pfa_catalog.h"
 #include "catalog/spi.h"
+#include "catalog/user_organization.h"
 #include "kpi/compact.h"
 #include "kpi/refresh.h"
 #include "kpi/stats.h"
@@ -30,28 +31,18 @@ PG_FUNCTION_INFO_V1(pfa_kpi_rebuild);
 PG_FUNCTION_INFO_V1(pfa_timeline_bounds);
 PG_FUNCTION_INFO_V1(pfa_refresh_mv);
 
-/*
- * Whether the caller may see the organization: the one place where functions
- * of this file ask.
- */
+/* Whether the caller may see the organization. */
 static bool
 may_read(const PfaKpiText *organization)
 {
-	return true;
+	char	   *name = pnstrdup(organization->ptr, organization->len);
+	bool		may = pfa_caller_role(name) >= PFA_ROLE_VIEWER;
+
+	pfree(name);
+	return may;
 }
 
-static void
-check_may_read(const char *organization_id)
-{
-	PfaKpiText	organization = {organization_id, strlen(organization_id)};
-
-	if (!may_read(&organization))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for organization \"%s\"",
-						organization_id)));
-}
-
+/* The organization that is asked for; NULL: all that the caller may see. */
 static char *
 organization_argument(FunctionCallInfo fcinfo)
 {
@@ -60,7 +51,7 @@ organization_argument(FunctionCallInfo fcinfo)
 	if (PG_ARGISNULL(0))
 		return NULL;
 	organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	check_may_read(organization_id);
+	pfa_caller_require(organization_id, PFA_ROLE_VIEWER);
 	return organization_id;
 }
 
@@ -79,7 +70,9 @@ pfa_kpi_stats(PG_FUNCTION_ARGS)
 	char	   *organization_id = organization_argument(fcinfo);
 
 	InitMaterializedSRF(fcinfo, 0);
-	pfa_kpi_stats_rows(own_schema(fcinfo), organization_id, may_read,
+	/* One organization has been asked about, many are one by one. */
+	pfa_kpi_stats_rows(own_schema(fcinfo), organization_id,
+					   organization_id == NULL ? may_read : NULL,
 					   result->setResult, result->setDesc);
 	return (Datum) 0;
 }
@@ -91,7 +84,7 @@ pfa_stats(PG_FUNCTION_ARGS)
 	char	   *organization_id = organization_argument(fcinfo);
 
 	PG_RETURN_JSONB_P(pfa_kpi_document(own_schema(fcinfo), organization_id,
-									   NULL));
+									   pfa_caller_id()));
 }
 
 /* pfa_kpi_facets() */
@@ -101,8 +94,8 @@ pfa_kpi_facets(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
-	pfa_kpi_facet_rows(own_schema(fcinfo), may_read,
-					   result->setResult, result->setDesc);
+	pfa_kpi_facet_rows(own_schema(fcinfo), result->setResult,
+					   result->setDesc);
 	return (Datum) 0;
 }
 
