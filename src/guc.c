@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -20,6 +22,9 @@ char	   *pfa_guc_allowed_hosts;
 int			pfa_guc_run_retention = 90 * 24 * 60;
 int			pfa_guc_event_retention = 90 * 24 * 60;
 int			pfa_guc_view_refresh_interval = 15 * 60;
+int			pfa_guc_max_organizations = 200;
+int			pfa_guc_slow_query_threshold = 1000;
+bool		pfa_guc_track_statements = true;
 
 #define MAX_RETENTION	(100 * 365 * 24 * 60)
 #define MAX_USER_ID		255
@@ -136,6 +141,11 @@ pfa_guc_define(void)
 							 "A sync that would delete more fails and deletes nothing.",
 							 &pfa_guc_max_delete_fraction, 0.2, 0.0, 1.0,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("pfa_vanguard.max_organizations",
+							"Sets how many organizations have metrics of their own, in the whole cluster.",
+							"Those beyond share the label \"other\".",
+							&pfa_guc_max_organizations, 200, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("pfa_vanguard.run_retention",
 							"Sets how long finished rows of pfa_sync_run are kept.",
 							"0 keeps them for ever.",
@@ -157,6 +167,17 @@ pfa_guc_define(void)
 							&pfa_guc_view_refresh_interval, 15 * 60,
 							1, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("pfa_vanguard.slow_query_threshold",
+							"Sets the duration above which a statement on a table of the extension counts as slow.",
+							"-1 counts none.",
+							&pfa_guc_slow_query_threshold, 1000,
+							-1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomBoolVariable("pfa_vanguard.track_statements",
+							 "Sets whether statements on tables of the extension are counted and timed.",
+							 NULL,
+							 &pfa_guc_track_statements, true, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.write_back",
 							 "Sets whether committed modifications are written to PEMS.",
 							 NULL,

@@ -54,7 +54,9 @@ typedef struct PfaGridResult
 	int64_t		cursor;			/* CURRENTCURSORPOSITION, -1: not told */
 	int			more;			/* 1 '+', 0 '-', -1: not told */
 	bool		has_grid;		/* a GRID object was there */
-	bool		ascending;		/* ids of all rows ascend in byte order */
+	bool		ascending;		/* ids of all rows ascend in byte order, with
+								 * equal ones side by side: organizations
+								 * number their records alike */
 	char		error[512];		/* what was wrong, or the alert's text */
 } PfaGridResult;
 

@@ -122,7 +122,7 @@ note_id(PfaRowParser *row, const char *id, size_t len)
 	if (row->has_id)
 	{
 		order = memcmp(row->last_id, id, common);
-		if (order > 0 || (order == 0 && row->last_id_len >= len))
+		if (order > 0 || (order == 0 && row->last_id_len > len))
 			row->ascending = false;
 	}
 	else

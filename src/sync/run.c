@@ -32,6 +32,7 @@
 #include "catalog/mv_change.h"
 #include "catalog/schedule.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
 
@@ -88,17 +89,23 @@ report_end(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+/*
+ * Commits never wait for a standby: what a sync writes can be had again, and a
+ * process that waits for a standby that is not there holds its locks and
+ * cannot be cancelled.
+ */
 static void
-begin_transaction(bool relaxed)
+begin_transaction(PfaRunState *state, bool relaxed)
 {
+	Oid			extension;
+
 	report_begin();
 	StartTransactionCommand();
 	/* Whatever default the session or the database has set. */
 	XactIsoLevel = XACT_READ_COMMITTED;
-	if (relaxed)
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-								 false);
+	(void) set_config_option("synchronous_commit", relaxed ? "off" : "local",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 
 	/*
 	 * Whoever waits for a lock has others wait behind him: let them pass and
@@ -109,9 +116,12 @@ begin_transaction(bool relaxed)
 
 	/*
 	 * Looked at anew in each transaction, so that DROP EXTENSION never waits
-	 * for more than a batch.  A worker whose extension has gone leaves quietly.
+	 * for more than a batch.  A worker whose extension has gone leaves quietly,
+	 * also where it was created anew: the run in hand was another's then, even
+	 * if there is one of its number again.
 	 */
-	if (OidIsValid(pfa_extension_oid(true)))
+	extension = pfa_extension_oid(true);
+	if (OidIsValid(extension) && extension == state->extension)
 		return;
 	if (MyBgworkerEntry != NULL)
 		proc_exit(0);
@@ -140,7 +150,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 
 		PG_TRY();
 		{
-			begin_transaction(relaxed);
+			begin_transaction(state, relaxed);
 			/* What the body returns outlives the transaction. */
 			MemoryContextSwitchTo(caller);
 			body(state, arg);
@@ -188,6 +198,8 @@ pfa_run_check_stop(PfaRunState *state)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+	if (state->recording)
+		return;
 	if (!pfa_guc_enabled)
 	{
 		state->stopped = true;
@@ -300,6 +312,7 @@ load(PfaRunState *state, void *arg)
 	state->mapping = pfa_mapping_load(state->ctx,
 									  organization->organization_id,
 									  &state->mapping_hash);
+	state->slot->extension = state->extension;
 	state->slot->server_oid = organization->server_oid;
 	state->keyset = state->source->pagination == PFA_PAGINATION_KEYSET;
 
@@ -360,7 +373,7 @@ connect_source(PfaRunState *state)
 }
 
 static PfaRunState *
-create_state(PfaSlot *slot, int64 run_id, bool leader)
+create_state(PfaSlot *slot, int64 run_id, Oid extension, bool leader)
 {
 	MemoryContext ctx;
 	PfaRunState *state;
@@ -375,6 +388,7 @@ create_state(PfaSlot *slot, int64 run_id, bool leader)
 	state->ctx = ctx;
 	state->slot = slot;
 	state->run_id = run_id;
+	state->extension = extension;
 	state->leader = leader;
 	state->total = -1;
 	state->end_page = -1;
@@ -452,10 +466,26 @@ await_helper(PfaRunState *state)
 	}
 }
 
+/* Calls and retries that led to no page, which counted its own. */
+static void
+count_rest(const PfaRunState *state)
+{
+	PfaSyncProgress progress = {0};
+
+	if (state->organization == NULL)
+		return;
+	progress.api_calls = state->unsaved.api_calls;
+	if (state->client != NULL)
+		progress.api_calls += pfa_grid_client_calls(state->client) -
+			state->calls_saved;
+	progress.retries = state->unsaved.retries;
+	pfa_metrics_sync_progress(state->organization->organization_id, &progress);
+}
+
 void
 pfa_run_help(PfaSlot *slot, int64 run_id)
 {
-	PfaRunState *state = create_state(slot, run_id, false);
+	PfaRunState *state = create_state(slot, run_id, slot->extension, false);
 
 	state->full = true;
 	PG_TRY();
@@ -471,7 +501,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	PG_CATCH();
 	{
 		/* A run that ended without us is no error. */
-		if (!slot->stop && slot->run_id == run_id &&
+		if (!state->stopped && !slot->stop && slot->run_id == run_id &&
 			pg_atomic_read_u32(&slot->cancel) == 0)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -480,6 +510,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(TopMemoryContext);
+	count_rest(state);
 	MemoryContextDelete(state->ctx);
 }
 
@@ -650,6 +681,27 @@ finish_otherwise(PfaRunState *state, void *arg)
 	pfa_page_forget(state->run_id);
 }
 
+/* Once the run's end is committed. */
+static void
+count_run(PfaRunState *state, const PfaRun *run, const Ending *ending,
+		  PfaErrorKind kind)
+{
+	PfaSyncMode mode = PFA_MODE_FULL;
+
+	if (state->force || strcmp(run->mode, "force") == 0)
+		mode = PFA_MODE_FORCE;
+	else if (state->organization != NULL ? !state->full :
+			 strcmp(run->mode, "delta") == 0)
+		mode = PFA_MODE_DELTA;
+	pfa_metrics_sync_finished(run->organization_id, mode,
+							  ending->outcome == PFA_OUTCOME_COMPLETED ?
+							  PFA_SYNC_SUCCESS :
+							  ending->outcome == PFA_OUTCOME_CANCELLED ?
+							  PFA_SYNC_CANCELLED : PFA_SYNC_FAILED,
+							  kind, GetCurrentTimestamp() - run->started_at,
+							  ending->counts.rows_seen);
+}
+
 /* The run itself, up to its completion. */
 static void
 perform(PfaRunState *state, PfaRun *run, bool with_helper)
@@ -679,6 +731,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_FINISHING);
 	ending.run_usecs = GetCurrentTimestamp() - run->requested_at;
 	pfa_run_transaction(state, false, finish_completed, &ending);
+	count_run(state, run, &ending, 0);
 }
 
 /*
@@ -686,7 +739,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
  * detail; neither holds a secret.
  */
 static void
-record_failure(PfaRunState *state, const ErrorData *edata)
+record_failure(PfaRunState *state, const PfaRun *run, const ErrorData *edata)
 {
 	Ending		ending = {0};
 
@@ -696,8 +749,25 @@ record_failure(PfaRunState *state, const ErrorData *edata)
 		PFA_OUTCOME_DENIED : PFA_OUTCOME_FAILED;
 	ending.error = edata->detail == NULL ? edata->message :
 		psprintf("%s (%s)", edata->message, edata->detail);
-	pg_atomic_write_u32(&state->slot->cancel, 0);
 	pfa_run_transaction(state, false, finish_otherwise, &ending);
+	count_run(state, run, &ending, pfa_metrics_error_kind(edata->sqlerrcode));
+}
+
+/*
+ * Switched off is not cancelled: the run goes back to the queue, to be taken
+ * up again where it stands.  In the foreground nobody would do that.
+ */
+static bool
+is_put_off(const PfaRunState *state)
+{
+	return MyBgworkerEntry != NULL && state->stopped && !pfa_guc_enabled &&
+		pg_atomic_read_u32(&state->slot->cancel) == 0;
+}
+
+static void
+put_off(PfaRunState *state, void *arg)
+{
+	pfa_run_requeue(state->run_id);
 }
 
 /* Raise in the caller's statement what interrupted its run. */
@@ -719,7 +789,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 				PfaRunProgress progress, void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	PfaRunState *state = create_state(slot, run->run_id, true);
+	PfaRunState *state = create_state(slot, run->run_id, run->extension, true);
 	ErrorData  *volatile edata = NULL;
 
 	state->progress = progress;
@@ -740,13 +810,22 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 	}
 	PG_END_TRY();
 
+	count_rest(state);
 	if (edata != NULL)
 	{
 		MemoryContextSwitchTo(state->ctx);
 		dismiss_helper(state, true);
 		if (OidIsValid(MyDatabaseId) &&
 			edata->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN)
-			record_failure(state, edata);
+		{
+			bool		later = is_put_off(state);
+
+			state->recording = true;
+			if (later)
+				pfa_run_transaction(state, false, put_off, NULL);
+			else
+				record_failure(state, run, edata);
+		}
 
 		/* A query cancel or a timeout ends the caller's statement as well. */
 		if (MyBgworkerEntry == NULL && !state->stopped &&

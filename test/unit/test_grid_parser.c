@@ -126,6 +126,20 @@ static const struct
 		"record P1 pfaId=P1 organization=RIO description=d source=Rental "
 		"isActualized=true\n"
 		"record P0 pfaId=P0 organization=RIO source=Rental\n"},
+	{"the same id in two organizations", ROWS(NAMED("P1", "") ","
+		"{\"CELL\":[{\"ALIAS_NAME\":\"pfs_id\",\"VALUE\":\"P1\"},"
+		"{\"ALIAS_NAME\":\"pfs_a_org\",\"VALUE\":\"RIO2\"}]},"
+		NAMED("P10", "")),
+		"DONE rows=3 foreign=1 " NO_TELL " grid=1 asc=1 first=P1 last=P10 "
+		"layout=0\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"
+		"record P10 pfaId=P10 organization=RIO source=Rental\n"},
+	{"an id that is the beginning of the one before", ROWS(NAMED("P10", "")
+		"," NAMED("P1", "")),
+		"DONE rows=2 foreign=0 " NO_TELL " grid=1 asc=0 first=P10 last=P1 "
+		"layout=0\n"
+		"record P10 pfaId=P10 organization=RIO source=Rental\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"},
 	{"named rows, lower case, short names", ROWS("{\"CELL\":[{\"t\":\"pfs_id\""
 			",\"value\":\"P1\"},{\"value\":\"RIO\",\"name\":\"pfs_a_org\"},7,"
 			"null,{}]}"), RECORD1 " source=Rental\n"},
