@@ -7,6 +7,9 @@
 #   make demo            a throwaway server with a simulator and three
 #                        organizations; make demo-stop removes it
 #   make bench-sync      measure syncs against COPY
+#   make bench-metrics   measure what counting and a scrape cost
+#   make monitoring-up   exporters, Prometheus and Alertmanager for the demo
+#                        server; make monitoring-down stops them
 
 EXTENSION = pfa_vanguard
 # PGXS takes the name VERSION for the server's.

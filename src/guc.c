@@ -29,6 +29,7 @@ double		pfa_guc_max_delete_fraction = 0.2;
 char	   *pfa_guc_allowed_hosts;
 int			pfa_guc_run_retention = 90 * 24 * 60;
 int			pfa_guc_event_retention = 90 * 24 * 60;
+int			pfa_guc_view_refresh_interval = 15 * 60;
 int			pfa_guc_max_organizations = 200;
 int			pfa_guc_slow_query_threshold = 1000;
 bool		pfa_guc_track_statements = true;
@@ -252,6 +253,12 @@ pfa_guc_define(void)
 	user_id_setting = pfa_find_setting("pfa_vanguard.user_id");
 	if (user_id_setting == NULL)
 		elog(ERROR, "setting \"pfa_vanguard.user_id\" was not defined");
+	DefineCustomIntVariable("pfa_vanguard.view_refresh_interval",
+							"Sets how old materialized views may become where the mirror has changed.",
+							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone.",
+							&pfa_guc_view_refresh_interval, 15 * 60,
+							1, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.write_back",
 							 "Sets whether committed modifications are written to PEMS.",
 							 NULL,

@@ -28,6 +28,7 @@ extern double pfa_guc_max_delete_fraction;
 extern char *pfa_guc_allowed_hosts;
 extern int	pfa_guc_run_retention;	/* minutes */
 extern int	pfa_guc_event_retention;	/* minutes */
+extern int	pfa_guc_view_refresh_interval;	/* seconds */
 extern int	pfa_guc_max_organizations;
 extern int	pfa_guc_slow_query_threshold;	/* milliseconds; -1: none is slow */
 extern bool pfa_guc_track_statements;

@@ -61,6 +61,7 @@ RETURNS TABLE (
     retries_total bigint,
     records_per_second float8,
     last_success_timestamp_seconds float8,
+    age_seconds float8,
     running bigint,
     interval_seconds float8,
     rejected bigint,
@@ -72,10 +73,10 @@ COMMENT ON FUNCTION @extschema@.pfa_metrics_sync_organizations() IS 'rows of the
 REVOKE ALL ON FUNCTION @extschema@.pfa_metrics_sync_organizations() FROM PUBLIC;
 CREATE VIEW @extschema@.pfa_metrics_sync_organizations AS
     SELECT organization, api_calls_total, db_writes_total, retries_total,
-        records_per_second, last_success_timestamp_seconds, running, interval_seconds,
-        rejected, write_back_pending, conflicts_open
+        records_per_second, last_success_timestamp_seconds, age_seconds, running,
+        interval_seconds, rejected, write_back_pending, conflicts_open
     FROM @extschema@.pfa_metrics_sync_organizations();
-COMMENT ON VIEW @extschema@.pfa_metrics_sync_organizations IS 'what else is counted and known of each organization; interval_seconds is 0 while it is paused';
+COMMENT ON VIEW @extschema@.pfa_metrics_sync_organizations IS 'what else is counted and known of each organization; age_seconds is the time since a sync completed, or since the organization was added or the server started if that is later, interval_seconds is 0 while it is paused';
 
 CREATE FUNCTION @extschema@.pfa_metrics_sync_duration()
 RETURNS TABLE (
@@ -332,6 +333,7 @@ CREATE VIEW @extschema@.pfa_metrics (name, type, labels, value) AS
             ('pfa_sync_retries_total', 'counter', s.retries_total::float8),
             ('pfa_sync_records_per_second', 'gauge', s.records_per_second::float8),
             ('pfa_sync_last_success_timestamp_seconds', 'gauge', s.last_success_timestamp_seconds::float8),
+            ('pfa_sync_age_seconds', 'gauge', s.age_seconds::float8),
             ('pfa_sync_running', 'gauge', s.running::float8),
             ('pfa_sync_interval_seconds', 'gauge', s.interval_seconds::float8),
             ('pfa_sync_records_rejected', 'gauge', s.rejected::float8),

@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/mv_change.h"
 #include "catalog/pfa_catalog.h"
 #include "catalog/spi.h"
 #include "metrics/counters.h"
@@ -323,6 +324,7 @@ PFA_API_FUNCTION(pfa_remove_organization, PFA_ENDPOINT_REMOVE_ORGANIZATION)
 								organization_id);
 	report(organization_id, "organization_removed",
 		   psprintf("organization \"%s\" was removed", organization_id));
+	pfa_mv_request_refresh();
 	pfa_wake_scheduler_at_commit();
 	PG_RETURN_VOID();
 }

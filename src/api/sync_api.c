@@ -278,7 +278,7 @@ PFA_API_FUNCTION(pfa_sync_cancel, PFA_ENDPOINT_SYNC_CANCEL)
 		{
 			if (told)
 				break;
-			if (pfa_run_reap(PFA_RUN_MAX_ATTEMPTS) == 0)
+			if (pfa_run_reap() == 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						 errmsg("could not cancel sync run %lld",

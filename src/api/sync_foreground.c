@@ -31,6 +31,7 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "kpi/maintain.h"
 #include "metrics/counters.h"
 #include "registry.h"
 #include "sync/run.h"
@@ -81,7 +82,6 @@ transact(void (*body) (Sync *sync), Sync *sync)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	SetCurrentStatementStartTimestamp();
 	begin();
 	MemoryContextSwitchTo(caller);
 	if (!OidIsValid(pfa_extension_oid(true)))
@@ -220,7 +220,7 @@ tell_end(const Sync *sync)
 static void
 take_run(Sync *sync)
 {
-	(void) pfa_run_reap(PFA_RUN_MAX_ATTEMPTS);
+	(void) pfa_run_reap();
 	pfa_run_request(sync->organization_id, sync->mode, &sync->request);
 	if (sync->named)
 		pfa_sync_check_request(&sync->request, sync->organization_id);
@@ -330,6 +330,9 @@ sync_organization(Sync *sync)
 		}
 		transact(read_end, sync);
 	} while (!pfa_run_has_ended(sync->end.status));
+	/* What a scheduler would do now. */
+	if (!pfa_registry_available())
+		(void) pfa_kpi_maintain();
 	if (sync->end.status == PFA_RUN_COMPLETED)
 		tell_end(sync);
 	return true;

@@ -225,7 +225,9 @@ follow_up(Node *parsetree)
 				pfa_dismiss_workers_at_commit();
 			break;
 		case T_DropStmt:
-			if (((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION)
+			/* Ours may go with its schema, or with what it depends on. */
+			if (((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION ||
+				((DropStmt *) parsetree)->behavior == DROP_CASCADE)
 				pfa_wake_scheduler_at_commit();
 			if (((DropStmt *) parsetree)->removeType == OBJECT_TRIGGER)
 				triggers_dropped((DropStmt *) parsetree);
@@ -235,6 +237,9 @@ follow_up(Node *parsetree)
 			break;
 		case T_CreateTrigStmt:
 			table_altered(((CreateTrigStmt *) parsetree)->relation);
+			break;
+		case T_DropOwnedStmt:
+			pfa_wake_scheduler_at_commit();
 			break;
 		case T_AlterForeignServerStmt:
 			server_changed(((AlterForeignServerStmt *) parsetree)->servername);

@@ -193,7 +193,7 @@ note_end(Child *child, const PfaDatabase *entry)
 		BACKOFF_NEVER_MS : BACKOFF_RAN_MS;
 	long		wait;
 
-	if (child->started_at == 0 ||
+	if (child->started_at == 0 || entry->dismissed ||
 		TimestampDifferenceExceeds(child->started_at, now, HEALTHY_MS))
 		child->failures = 0;
 	if (child->started_at != 0 && entry->state == PFA_DATABASE_PRESENT)
@@ -215,7 +215,7 @@ start_scheduler(int i, const PfaDatabase *entry)
 	args.database = entry->oid;
 	args.kind = PFA_WORKER_SCHEDULER;
 	/* Before the start: a request of from now on may come too late for it. */
-	pfa_database_clear_request(i);
+	pfa_database_clear_requests(i);
 	/* TopMemoryContext: the handle is freed when the worker has ended. */
 	if (pfa_worker_start(&args, "pfa_scheduler_main",
 						 "pfa_vanguard scheduler", &child->handle))
@@ -283,6 +283,10 @@ supervise(void)
 			}
 			if (pfa_database_is_barred(entry.oid) || (!known && looking))
 				continue;
+			/* The clock may have been set back. */
+			if (child->not_before >
+				TimestampTzPlusMilliseconds(now, BACKOFF_NEVER_MS))
+				child->not_before = now;
 			if (child->not_before > now)
 			{
 				wait = Min(wait, TimestampDifferenceMilliseconds(now,

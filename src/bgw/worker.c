@@ -15,6 +15,9 @@
 #include "bgw/worker.h"
 #include "metrics/counters.h"
 
+/* Longest wait for a lock on our tables. */
+#define LOCK_TIMEOUT	"2s"
+
 bool
 pfa_worker_start(const PfaWorkerArgs *args, const char *function,
 				 const char *name, BackgroundWorkerHandle **handle)
@@ -61,6 +64,26 @@ pfa_worker_begin(PfaWorkerArgs *args)
 	pfa_metrics_process_started(args->kind == PFA_WORKER_SCHEDULER ?
 								PFA_PROCESS_SCHEDULER : PFA_PROCESS_SYNC,
 								args->database);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+pfa_worker_start_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	pgstat_report_activity(STATE_RUNNING, NULL);
+}
+
+void
+pfa_worker_end_transaction(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

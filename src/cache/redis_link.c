@@ -40,7 +40,7 @@
 #include "cache/backend.h"
 #include "cache/redis_link.h"
 #include "cache/redis_url.h"
-#include "catalog/secret_file.h"
+#include "secret_file.h"
 #include "compat.h"
 #include "events/ring.h"
 #include "guc.h"
@@ -547,7 +547,7 @@ read_password(void)
 	PG_TRY();
 	{
 		password = pfa_secret_file_read("password_file",
-										pfa_guc_redis_password_file);
+										pfa_guc_redis_password_file, NULL);
 	}
 	PG_CATCH();
 	{

@@ -184,8 +184,8 @@ judge_organization(Round *round, const PfaOrganizationFacts *facts,
 				   TimestampTz now)
 {
 	const char *organization = facts->organization_id;
-	TimestampTz since = Max(facts->last_success_at,
-							pfa_metrics_started_at());
+	TimestampTz since = pfa_metrics_waiting_since(facts->last_success_at,
+												  facts->added_at);
 
 	if (facts->finished_hour > 0)
 	{

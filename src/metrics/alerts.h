@@ -1,6 +1,6 @@
 /*
  * alerts.h
- *	  The conditions of monitoring/prometheus/rules for those without
+ *	  The conditions of monitoring/rules for those without
  *	  Prometheus: judged by the scheduler, shown by pfa_alerts.
  */
 #ifndef PFA_ALERTS_H

@@ -26,6 +26,7 @@ keep_facts(PfaOrganizationCounters *counters, const PfaOrganizationFacts *facts)
 		(TimestampTz) pg_atomic_read_u64(&counters->last_success_at))
 		pg_atomic_write_u64(&counters->last_success_at,
 							facts->last_success_at);
+	pg_atomic_write_u64(&counters->added_at, facts->added_at);
 	pg_atomic_write_u64(&counters->next_sync_at, facts->next_sync_at);
 	pg_atomic_write_u64(&counters->interval_us, facts->interval_us);
 	pg_atomic_write_u64(&counters->failures, facts->failures);

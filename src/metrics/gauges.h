@@ -33,6 +33,7 @@ typedef struct PfaOrganizationFacts
 {
 	char		organization_id[PFA_METRICS_LABEL_LEN];
 	TimestampTz last_success_at;	/* 0: never */
+	TimestampTz added_at;
 	TimestampTz next_sync_at;	/* 0: at once */
 	int64		interval_us;
 	int64		failures;		/* in a row */

@@ -77,6 +77,7 @@ typedef struct PfaOrganizationCounters
 	/* gauges */
 	pg_atomic_uint64 rate_milli;	/* records a second of the last run */
 	pg_atomic_uint64 last_success_at;	/* TimestampTz; 0: never */
+	pg_atomic_uint64 added_at;
 	pg_atomic_uint64 next_sync_at;
 	pg_atomic_uint64 interval_us;
 	pg_atomic_uint64 failures;	/* in a row */

@@ -238,6 +238,7 @@ pfa_metrics_sync_organizations(PG_FUNCTION_ARGS)
 {
 	PfaOrganizationSnapshot *organizations;
 	int			n = pfa_metrics_snapshot(&organizations);
+	TimestampTz now = GetCurrentTimestamp();
 	Row			row;
 
 	begin_rows(&row, fcinfo);
@@ -252,6 +253,7 @@ pfa_metrics_sync_organizations(PG_FUNCTION_ARGS)
 		add_count(&row, o->retries);
 		add_float(&row, o->records_per_second);
 		add_float(&row, unix_time(o->last_success_at));
+		add_float(&row, Max(now - o->waiting_since, 0) / 1e6);
 		add_count(&row, o->running);
 		add_float(&row, o->idle ? 0 : o->interval_us / 1e6);
 		add_count(&row, o->rejected);

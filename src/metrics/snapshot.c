@@ -37,6 +37,9 @@ copy_organization(PfaOrganizationSnapshot *o, const char *organization,
 	o->retries = pg_atomic_read_u64(&c->retries);
 	o->records_per_second = pg_atomic_read_u64(&c->rate_milli) / 1000.0;
 	o->last_success_at = pg_atomic_read_u64(&c->last_success_at);
+	o->waiting_since =
+		pfa_metrics_waiting_since(o->last_success_at,
+								  pg_atomic_read_u64(&c->added_at));
 	o->next_sync_at = pg_atomic_read_u64(&c->next_sync_at);
 	o->interval_us = pg_atomic_read_u64(&c->interval_us);
 	o->failures = pg_atomic_read_u64(&c->failures);
@@ -44,6 +47,12 @@ copy_organization(PfaOrganizationSnapshot *o, const char *organization,
 	o->rejected = pg_atomic_read_u64(&c->rejected);
 	o->write_back_pending = pg_atomic_read_u64(&c->write_back_pending);
 	o->conflicts_open = pg_atomic_read_u64(&c->conflicts_open);
+}
+
+TimestampTz
+pfa_metrics_waiting_since(TimestampTz last_success_at, TimestampTz added_at)
+{
+	return Max(Max(last_success_at, added_at), pfa_metrics_started_at());
 }
 
 static int

@@ -26,6 +26,7 @@ typedef struct PfaOrganizationSnapshot
 	uint64		retries;
 	double		records_per_second; /* of the run under way, else the last */
 	TimestampTz last_success_at;	/* 0: never */
+	TimestampTz waiting_since;	/* last success, or what it is waited from */
 	TimestampTz next_sync_at;
 	int64		interval_us;
 	int64		failures;		/* in a row */
@@ -41,6 +42,13 @@ typedef struct PfaOrganizationSnapshot
  * among them where some found no entry.  Returns how many.
  */
 extern int	pfa_metrics_snapshot(PfaOrganizationSnapshot **organizations);
+
+/*
+ * From when the next success of a sync is waited for: the last one, the
+ * addition of the organization, the start of the server.
+ */
+extern TimestampTz pfa_metrics_waiting_since(TimestampTz last_success_at,
+											 TimestampTz added_at);
 
 /* Statements of this database; returns how many were slow. */
 extern uint64 pfa_metrics_statements(PfaHistogramValues *duration);
