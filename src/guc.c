@@ -152,15 +152,6 @@ pfa_guc_define(void)
 							&pfa_guc_run_retention, 90 * 24 * 60,
 							0, MAX_RETENTION, PGC_SIGHUP, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
-	/* SUSET, so that GRANT SET ON PARAMETER decides who speaks for others. */
-	DefineCustomStringVariable("pfa_vanguard.user_id",
-							   "Sets the user on whose behalf the transaction acts.",
-							   "Empty, it is the role's name. Use SET LOCAL: a value that an earlier transaction set does not count.",
-							   &user_id, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
-							   check_user_id, NULL, NULL);
-	user_id_setting = pfa_find_setting("pfa_vanguard.user_id");
-	if (user_id_setting == NULL)
-		elog(ERROR, "setting \"pfa_vanguard.user_id\" was not defined");
 	DefineCustomIntVariable("pfa_vanguard.view_refresh_interval",
 							"Sets how old materialized views may become where the mirror has changed.",
 							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone.",
@@ -178,6 +169,15 @@ pfa_guc_define(void)
 							 NULL,
 							 &pfa_guc_track_statements, true, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	/* SUSET, so that GRANT SET ON PARAMETER decides who speaks for others. */
+	DefineCustomStringVariable("pfa_vanguard.user_id",
+							   "Sets the user on whose behalf the transaction acts.",
+							   "Empty, it is the role's name. Use SET LOCAL: a value that an earlier transaction set does not count.",
+							   &user_id, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							   check_user_id, NULL, NULL);
+	user_id_setting = pfa_find_setting("pfa_vanguard.user_id");
+	if (user_id_setting == NULL)
+		elog(ERROR, "setting \"pfa_vanguard.user_id\" was not defined");
 	DefineCustomBoolVariable("pfa_vanguard.write_back",
 							 "Sets whether committed modifications are written to PEMS.",
 							 NULL,

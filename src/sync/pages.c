@@ -55,9 +55,12 @@ typedef struct Page
 	int64		offset;
 	char	   *after_id;		/* keyset: rows from this id on */
 	bool		counted;		/* all rows are counted already */
-	char	   *counted_to;		/* rows up to this id are */
-	char	   *counted_from;	/* and from this one on; NULL: none */
+	char	   *counted_to;		/* rows up to this id are; NULL: not known */
+	bool		counted_to_ours;	/* so is our record of just that id */
+	char	   *counted_from;	/* and rows from this one on; NULL: none */
 	int			attempt;
+	int			asked;			/* rows asked for */
+	bool		asked_again;	/* for no more rows than came before */
 	TimestampTz not_before;		/* of the next attempt */
 	PfaGridPage *fetch;			/* NULL between attempts */
 
@@ -65,6 +68,7 @@ typedef struct Page
 	char	   *settled;		/* ids up to here are written and judged */
 	bool		blind;			/* a record without id was rejected: what it
 								 * was called is not known, so judge none */
+	bool		judged;			/* candidates for deletion may be stored */
 	int64		seen;
 	int64		rejected;
 	/* of all attempts */
@@ -75,6 +79,7 @@ typedef struct Page
 	bool		last;
 	char	   *lower;
 	char	   *upper;
+	bool		upper_is_ours;
 	int64		nrows;
 } Page;
 
@@ -119,9 +124,10 @@ release(char **text)
  * MORERECORDPRESENT is there it has the first word.
  */
 static bool
-is_last(const PfaGridResult *result, const Page *page, int64 asked)
+is_last(const PfaGridResult *result, const Page *page)
 {
 	int64		reached = page->offset + result->nrows;
+	int64		asked = page->asked;
 
 	if (page->after_id != NULL || result->total < 0)
 	{
@@ -140,19 +146,31 @@ is_last(const PfaGridResult *result, const Page *page, int64 asked)
 	return result->total == reached || result->nrows < asked;
 }
 
-/* An answer that contradicts itself is worth another try, never data. */
-static const char *
-contradiction(const PfaRunState *state, const PfaGridResult *result,
-			  const Page *page)
+/* Has the page fewer rows than there are at its place, by its own account? */
+static bool
+is_short(const PfaGridResult *result, const Page *page)
 {
-	if (!result->ascending)
-		return "PEMS did not list the records in the byte order of their ids";
+	if (result->total >= 0)
+		return result->nrows < Min(page->asked, result->total - page->offset);
+	return result->more == 1 && result->nrows < page->asked;
+}
+
+/*
+ * An answer that contradicts itself is worth another try, never data.
+ *
+ * A short page is short because PEMS limits pages, or because it counts rows
+ * that it does not show.  The ids of those would be taken for deleted.  Asked
+ * for just as many rows again, it can tell which.
+ */
+static const char *
+contradiction(const PfaGridResult *result, const Page *page)
+{
 	if (result->nrows == 0 && result->more == 1)
 		return "PEMS returned no rows but says that more follow";
-	if (result->nrows == 0 && page->offset == 0 && result->total > 0)
+	if (result->nrows == 0 && is_short(result, page))
 		return "PEMS returned no rows but counts some";
-	if (result->nrows > state->page_rows)
-		return "PEMS returned more rows than it was asked for";
+	if (page->asked_again && is_short(result, page))
+		return "PEMS returned fewer rows than it counts";
 	return NULL;
 }
 
@@ -284,8 +302,8 @@ write_page(PfaRunState *state, void *arg)
 	pfa_apply_batch(state->apply, batch, judge, flush->lower, flush->upper,
 					!flush->final, &flush->result);
 	if (flush->result.nvanished > 0)
-		pfa_vanished_insert(state->run_id, flush->result.vanished,
-							flush->result.nvanished);
+		pfa_vanished_insert(state->run_id, page->page_no,
+							flush->result.vanished, flush->result.nvanished);
 	if (pfa_batch_nrejects(batch) > 0)
 		pfa_reject_insert(state->run_id,
 						  state->organization->organization_id,
@@ -302,6 +320,7 @@ write_page(PfaRunState *state, void *arg)
 		row.page_no = page->page_no;
 		row.lower_id = page->lower;
 		row.upper_id = page->upper;
+		row.upper_is_ours = page->upper_is_ours;
 		row.counts = state->unsaved;
 		row.counts.rows_seen += page->seen;
 		row.counts.rows_inserted += page->inserted + flush->result.inserted;
@@ -327,72 +346,54 @@ note_version(PfaRunState *state, const char *version)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Is this id in a part of the listing that another page counts? */
+/* Is our record of this id one that another page counts? */
 static bool
 is_counted(const Page *page, const char *id)
 {
-	return page->counted ||
-		(page->counted_to != NULL && strcmp(id, page->counted_to) <= 0) ||
-		(page->counted_from != NULL && strcmp(id, page->counted_from) >= 0);
-}
-
-/*
- * The id before which rows belong to the page before, where that has not been
- * read by this process: as if no row had shifted.  NULL: none do.
- */
-static const char *
-assumed_overlap(PfaRunState *state, const Page *page, PfaBatch *batch,
-				const PfaGridResult *result)
-{
-	int64		overlap = state->page_rows - state->page_step;
-	int			nrejects = pfa_batch_nrejects(batch);
-	const PfaReject *rejects = pfa_batch_rejects(batch);
-	PfaRecord  *records = pfa_batch_records(batch);
-
-	if (page->counted_to != NULL || page->page_no <= 0 ||
-		page->settled != NULL || result->nforeign > 0)
-		return NULL;
-	for (int i = 0; i < pfa_batch_nrecords(batch); i++)
+	if (page->counted)
+		return true;
+	if (page->counted_to != NULL)
 	{
-		const char *id = pnstrdup(records[i].id, records[i].id_len);
-		int			before = i;
+		int			order = strcmp(id, page->counted_to);
 
-		for (int r = 0; r < nrejects; r++)
-			before += strcmp(rejects[r].id, id) < 0;
-		if (before >= overlap)
-			return id;
+		if (order < 0 || (order == 0 && page->counted_to_ours))
+			return true;
 	}
-	return NULL;
+	return page->counted_from != NULL && strcmp(id, page->counted_from) >= 0;
 }
 
 /*
  * Rows of the batch, and of them rejected ones, that another page has counted
  * or will count.
+ *
+ * What the page before has counted is known by its last id.  Where that page
+ * has not been read yet, the rows it shares with this one are counted off, as
+ * if none had shifted.
  */
 static void
-count_elsewhere(PfaRunState *state, const Page *page, PfaBatch *batch,
+count_elsewhere(const Page *page, PfaBatch *batch,
 				const PfaGridResult *result, int64 *rows, int64 *rejected)
 {
-	const char *border = assumed_overlap(state, page, batch, result);
 	const PfaReject *rejects = pfa_batch_rejects(batch);
 	PfaRecord  *records = pfa_batch_records(batch);
 	int			nrecords = pfa_batch_nrecords(batch);
 	int			head = 0;
 	int			tail = 0;
 
+	if (page->page_no > 0 && page->counted_to == NULL)
+	{
+		/* the batch that came first has them all: they are few */
+		*rejected = page->settled != NULL ? 0 : result->marked_rejects;
+		*rows = page->settled != NULL ? 0 : result->marked_records + *rejected;
+		return;
+	}
 	*rejected = 0;
 	for (int i = 0; i < pfa_batch_nrejects(batch); i++)
-	{
-		if (is_counted(page, rejects[i].id) ||
-			(border != NULL && strcmp(rejects[i].id, border) < 0))
-			(*rejected)++;
-	}
+		*rejected += is_counted(page, rejects[i].id);
 	for (; head < nrecords; head++)
 	{
-		const char *id = pnstrdup(records[head].id, records[head].id_len);
-
-		if (!page->counted && border != NULL ? strcmp(id, border) >= 0 :
-			!is_counted(page, id))
+		if (!is_counted(page, pnstrdup(records[head].id,
+									   records[head].id_len)))
 			break;
 	}
 	for (; !page->counted && head + tail < nrecords; tail++)
@@ -433,7 +434,12 @@ flush_page(Reader *reader, Page *page, bool final)
 	flush.final = final;
 	flush.lower = page->settled != NULL ? page->settled : page->lower;
 	flush.upper = final ? page->upper : greatest_id(batch);
-	count_elsewhere(state, page, batch, result, &elsewhere, &rejected);
+	if (page->page_no > 0 && page->counted_to == NULL)
+		page->counted_to =
+			keep(state, pfa_coverage_upper_of(state->coverage,
+											  page->page_no - 1,
+											  &page->counted_to_ours));
+	count_elsewhere(page, batch, result, &elsewhere, &rejected);
 	page->seen += pfa_batch_nrecords(batch) + pfa_batch_nrejects(batch) -
 		elsewhere;
 	page->rejected += pfa_batch_nrejects(batch) - rejected;
@@ -444,6 +450,7 @@ flush_page(Reader *reader, Page *page, bool final)
 	page->updated += flush.result.updated;
 	page->rejected += flush.result.nrejected;
 	count_progress(state, page, &flush.result, final);
+	page->judged |= flush.result.nvanished > 0;
 	note_version(state, flush.result.max_version);
 	if (final)
 	{
@@ -465,15 +472,30 @@ flush_page(Reader *reader, Page *page, bool final)
 
 /* ---- an attempt at a page ---- */
 
+/* Transaction body: take back what an attempt that failed has judged. */
+static void
+forget_judgement(PfaRunState *state, void *arg)
+{
+	Page	   *page = arg;
+
+	pfa_vanished_forget(state->run_id, page->page_no);
+}
+
 static void
 start_page(PfaRunState *state, Page *page)
 {
 	PfaGridRequest request = {0};
 
+	if (page->judged)
+		pfa_run_transaction(state, true, forget_judgement, page);
+	page->judged = false;
+	if (!page->asked_again)
+		page->asked = (int) state->page_rows;
 	request.offset = page->offset;
-	request.nrows = (int) state->page_rows;
+	request.nrows = page->asked;
 	request.after_id = page->after_id;
 	request.modified_since = state->modified_since;
+	request.mark = state->page_rows - state->page_step;
 
 	page->attempt++;
 	page->seen = 0;
@@ -528,6 +550,7 @@ retry_page(PfaRunState *state, Page *page, const char *reason)
 	if (retry_after >= 0)
 		pause_server(state, until);
 	page->not_before = until;
+	page->asked_again = false;
 	state->unsaved.retries++;
 	ereport(DEBUG1,
 			(errmsg_internal("page at position %lld failed: %s",
@@ -541,15 +564,23 @@ finish_page(Reader *reader, Page *page)
 {
 	PfaRunState *state = reader->state;
 	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
-	const char *wrong = contradiction(state, result, page);
+	const char *wrong = contradiction(result, page);
 
 	if (wrong != NULL)
 	{
 		retry_page(state, page, wrong);
 		return;
 	}
+	if (is_short(result, page) && !page->asked_again)
+	{
+		page->asked = (int) result->nrows;
+		page->asked_again = true;
+		pfa_grid_page_free(page->fetch);
+		page->fetch = NULL;
+		return;
+	}
 	page->nrows = result->nrows;
-	page->last = is_last(result, page, state->page_rows);
+	page->last = is_last(result, page);
 	if (page->nrows > 0 || (page->last && page->offset == 0 &&
 							page->after_id == NULL))
 	{
@@ -560,9 +591,10 @@ finish_page(Reader *reader, Page *page)
 						page->after_id : first);
 		page->upper = page->last ? NULL :
 			keep(state, pfa_grid_page_last_id(page->fetch));
+		page->upper_is_ours = result->last_id_is_ours;
 		flush_page(reader, page, true);
 		pfa_coverage_add(state->coverage, page->page_no, page->lower,
-						 page->upper);
+						 page->upper, page->upper_is_ours);
 	}
 	state->foreign += result->nforeign;
 	if (result->total >= 0 && page->after_id == NULL)
@@ -689,6 +721,7 @@ read_alone(Reader *reader, int64 page_no, int64 offset, const char *after_id,
 	if (gap != NULL)
 	{
 		page->counted_to = keep(reader->state, gap->after);
+		page->counted_to_ours = gap->after_is_ours;
 		page->counted_from = keep(reader->state, gap->before);
 	}
 	while (!page->done)
@@ -765,9 +798,6 @@ pfa_pages_read(PfaRunState *state)
 			page = free_page(&reader);
 			page->page_no = page_no;
 			page->offset = page_no * state->page_step;
-			page->counted_to = keep(state,
-									pfa_coverage_upper_of(state->coverage,
-														  page_no - 1));
 		}
 		if (reader.npages == 0)
 			return;
@@ -795,7 +825,7 @@ follow_keys(PfaRunState *state, Reader *reader, const PfaGap *gap,
 	if (page->nrows == 0)
 	{
 		/* Even the last row is gone: nothing follows it. */
-		pfa_coverage_add(state->coverage, page_no, gap->after, NULL);
+		pfa_coverage_add(state->coverage, page_no, gap->after, NULL, false);
 	}
 	else if (page->upper != NULL && strcmp(page->upper, gap->after) <= 0)
 		ereport(ERROR,
@@ -847,7 +877,7 @@ pfa_pages_complete(PfaRunState *state)
 {
 	Reader		reader = {0};
 	PfaGap		gap;
-	int64		next_page = 1;
+	int64		next_page = 1 - pfa_coverage_min_page(state->coverage);
 	int64		position = 0;
 	char	   *same_gap = NULL;
 	int			reads = 0;
