@@ -104,8 +104,6 @@ BEGIN ATOMIC
         ('operator', 'routine', 'pfa_cache_invalidate'),
         ('operator', 'routine', 'pfa_explain'),
         ('operator', 'routine', 'pfa_index_advice'),
-        ('operator', 'routine', 'pfa_kpi_compact'),
-        ('operator', 'routine', 'pfa_kpi_rebuild'),
         ('operator', 'routine', 'pfa_kpi_verify'),
         ('operator', 'routine', 'pfa_pause_organization'),
         ('operator', 'routine', 'pfa_prewarm'),
@@ -120,8 +118,6 @@ BEGIN ATOMIC
         ('operator', 'routine', 'pfa_test_source'),
 
         -- the owner's: superusers' decisions, and inner parts
-        ('owner', 'relation', 'mv_pfa_kpi_stats'),
-        ('owner', 'relation', 'mv_pfa_timeline_bounds'),
         ('owner', 'relation', 'pfa_conflict_id_seq'),
         ('owner', 'relation', 'pfa_credential_origin'),
         ('owner', 'relation', 'pfa_event_log_id_seq'),
