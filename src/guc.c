@@ -6,6 +6,7 @@
 
 #include <limits.h>
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "guc.h"
@@ -56,11 +57,14 @@ pfa_guc_define(void)
 							 "A sync that would delete more fails and deletes nothing.",
 							 &pfa_guc_max_delete_fraction, 0.2, 0.0, 1.0,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/* It sizes shared memory; without that it only has to be known. */
 	DefineCustomIntVariable("pfa_vanguard.max_organizations",
 							"Sets how many organizations have metrics of their own, in the whole cluster.",
 							"Those beyond share the label \"other\".",
 							&pfa_guc_max_organizations, 200, 1, 10000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("pfa_vanguard.run_retention",
 							"Sets how long finished rows of pfa_sync_run are kept.",
 							"0 keeps them for ever.",
