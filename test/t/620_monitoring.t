@@ -299,6 +299,14 @@ cmp_ok(scalar(grep { !/^#/ } @pfa), '<', 5000, 'fewer than 5,000 series');
 
 # ---- dashboards ----
 
+# Rates and increases need something that happens between two scrapes.
+is(run_sync($node, $db, $_), 'completed', "a sync of $_") for qw(RIO LIMA);
+$node->psql($db, "SELECT pfa_sync_now('nowhere')");
+$node->safe_psql($db, 'SELECT count(*) FROM pfa_mirror');
+equals('sum(pfa_sync_operations_total)', 7);
+equals('pfa_api_errors_total{endpoint="pfa_sync_now"}', 2);
+becomes('sum(increase(pfa_api_requests_total[30s]))', sub { $_[0] > 0 }, 'calls are seen to increase');
+
 my %later = ('Cache hit rate' => 'pfa_cache_set', 'Cache operations, p95' => 'pfa_cache_set',
 	'Cache size' => 'pfa_cache_set', 'Age of materialized views' => 'pfa_refresh_mv');
 my %panels;
