@@ -197,11 +197,14 @@ pfa_guc_define(void)
 							 "A sync that would delete more fails and deletes nothing.",
 							 &pfa_guc_max_delete_fraction, 0.2, 0.0, 1.0,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/* It sizes shared memory; without that it only has to be known. */
 	DefineCustomIntVariable("pfa_vanguard.max_organizations",
 							"Sets how many organizations have metrics of their own, in the whole cluster.",
 							"Those beyond share the label \"other\".",
 							&pfa_guc_max_organizations, 200, 1, 10000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.prewarm",
 							 "Sets whether records and modifications are loaded into shared buffers when the server has started.",
 							 "It takes pg_prewarm to be installed.",
