@@ -582,12 +582,19 @@ void
 pfa_database_set_state(Oid database, PfaDatabaseState state)
 {
 	PfaDatabase *entry;
+	bool		changed = false;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = find_database(database, true);
 	if (entry != NULL)
+	{
+		changed = entry->state != state;
 		entry->state = state;
+	}
 	LWLockRelease(lock);
+	/* It waits for this to look into the next one. */
+	if (changed)
+		pfa_wake_launcher_now();
 }
 
 void
