@@ -7,6 +7,9 @@
 #   make demo            a throwaway server with a simulator and three
 #                        organizations; make demo-stop removes it
 #   make bench-sync      measure syncs against COPY
+#   make bench-metrics   measure what counting and a scrape cost
+#   make monitoring-up   exporters, Prometheus and Alertmanager for the demo
+#                        server; make monitoring-down stops them
 
 EXTENSION = pfa_vanguard
 # PGXS takes the name VERSION for the server's.
@@ -37,16 +40,27 @@ TAP_FILES = $(sort $(wildcard test/t/*.t))
 # JIT inlines nothing from here that would be worth the bitcode.
 override with_llvm = no
 
-# Goals that are scripts of tools/ need no PGXS: they install what it comes with.
+# Goals that are scripts of tools/ need no PGXS: they install what it comes
+# with.
 BENCHES = bench-sync
 TASKS = check demo demo-stop $(BENCHES)
 
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-ifneq ($(PGXS),)
-ifneq ($(or $(filter-out $(TASKS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)
+ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
+check:
+	tools/check
+
+demo:
+	tools/demo start
+
+demo-stop:
+	tools/demo stop
+
+$(BENCHES): bench-%:
+	tools/bench_$*
+else
+PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
-endif
 endif
 
 pfa_vanguard--$(EXTVERSION).sql: $(SQL_PARTS) pfa_vanguard.control
@@ -76,24 +90,11 @@ ifneq ($(ISOLATION),)
 endif
 
 check-tap:
+	rm -rf $(TEST_OUT)/tap
 	mkdir -p $(TEST_OUT)/tap
 	PATH="$(bindir):$$PATH" TESTDIR=$(TEST_OUT)/tap PGPORT=6$(DEF_PGPORT) \
 	PG_REGRESS=$(dir $(PGXS))../test/regress/pg_regress \
 	PFA_ROOT=$(CURDIR) \
 	prove -I $(dir $(PGXS))../test/perl -I test/perl $(PROVE_FLAGS) $(TAP_FILES)
-
-ifeq ($(filter-out $(TASKS),$(MAKECMDGOALS)),)
-check:
-	tools/check
-
-demo:
-	tools/demo start
-
-demo-stop:
-	tools/demo stop
-
-$(BENCHES): bench-%:
-	tools/bench_$*
-endif
 
 .PHONY: simulator unit check-regress check-isolation check-tap $(TASKS)

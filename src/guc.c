@@ -4,8 +4,14 @@
  */
 #include "postgres.h"
 
-#include "utils/guc.h"
+#include <limits.h>
 
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
+
+#include "compat.h"
 #include "guc.h"
 
 bool		pfa_guc_enabled = true;
@@ -15,8 +21,92 @@ double		pfa_guc_max_delete_fraction = 0.2;
 char	   *pfa_guc_allowed_hosts;
 int			pfa_guc_run_retention = 90 * 24 * 60;
 int			pfa_guc_event_retention = 90 * 24 * 60;
+int			pfa_guc_view_refresh_interval = 15 * 60;
+int			pfa_guc_max_organizations = 200;
+int			pfa_guc_slow_query_threshold = 1000;
+bool		pfa_guc_track_statements = true;
 
 #define MAX_RETENTION	(100 * 365 * 24 * 60)
+#define MAX_USER_ID		255
+
+static char *user_id;
+static struct config_generic *user_id_setting;
+
+/* ---- who the caller is ---- */
+
+#ifdef PFA_SEARCH_SETTING
+static struct config_generic *
+pfa_search_setting(struct config_generic **settings, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(settings[i]->name, name) == 0)
+			return settings[i];
+	}
+	return NULL;
+}
+#endif
+
+static bool
+check_user_id(char **newval, void **extra, GucSource source)
+{
+	const char *value = *newval;
+
+	if (value == NULL)
+		return true;
+	if (strlen(value) > MAX_USER_ID)
+	{
+		GUC_check_errdetail("A user's id has at most %d bytes.", MAX_USER_ID);
+		return false;
+	}
+	for (const char *p = value; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < 0x20 || *p == 0x7f)
+		{
+			GUC_check_errdetail("A user's id holds no control characters.");
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Once a transaction: a statement may ask for the caller many times. */
+static void
+warn_ignored(void)
+{
+	static LocalTransactionId warned;
+
+	if (warned == pfa_local_transaction())
+		return;
+	warned = pfa_local_transaction();
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("\"pfa_vanguard.user_id\" is ignored, as an earlier transaction of this session set it"),
+			 errdetail("In a pooled connection it could be another client's."),
+			 errhint("Use SET LOCAL, or set_config('pfa_vanguard.user_id', ..., true), in each transaction.")));
+}
+
+/*
+ * A connection pool hands a session from client to client, with whatever the
+ * last one has SET.  So a value counts in the transaction that set it (the
+ * server then keeps the old one on a stack), and beyond it only if it comes
+ * from the configuration, the role or the connection, which are the same for
+ * all clients, or from a superuser, who may see everything anyway.
+ */
+const char *
+pfa_guc_user_id(void)
+{
+	if (user_id == NULL || user_id[0] == '\0')
+		return NULL;
+	if (user_id_setting->stack != NULL ||
+		user_id_setting->source != PGC_S_SESSION ||
+		superuser_arg(user_id_setting->srole))
+		return user_id;
+	warn_ignored();
+	return NULL;
+}
+
+/* ---- settings ---- */
 
 void
 pfa_guc_define(void)
@@ -51,12 +141,43 @@ pfa_guc_define(void)
 							 "A sync that would delete more fails and deletes nothing.",
 							 &pfa_guc_max_delete_fraction, 0.2, 0.0, 1.0,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("pfa_vanguard.max_organizations",
+							"Sets how many organizations have metrics of their own, in the whole cluster.",
+							"Those beyond share the label \"other\".",
+							&pfa_guc_max_organizations, 200, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("pfa_vanguard.run_retention",
 							"Sets how long finished rows of pfa_sync_run are kept.",
 							"0 keeps them for ever.",
 							&pfa_guc_run_retention, 90 * 24 * 60,
 							0, MAX_RETENTION, PGC_SIGHUP, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
+	/* SUSET, so that GRANT SET ON PARAMETER decides who speaks for others. */
+	DefineCustomStringVariable("pfa_vanguard.user_id",
+							   "Sets the user on whose behalf the transaction acts.",
+							   "Empty, it is the role's name. Use SET LOCAL: a value that an earlier transaction set does not count.",
+							   &user_id, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							   check_user_id, NULL, NULL);
+	user_id_setting = pfa_find_setting("pfa_vanguard.user_id");
+	if (user_id_setting == NULL)
+		elog(ERROR, "setting \"pfa_vanguard.user_id\" was not defined");
+	DefineCustomIntVariable("pfa_vanguard.view_refresh_interval",
+							"Sets how old materialized views may become where the mirror has changed.",
+							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone.",
+							&pfa_guc_view_refresh_interval, 15 * 60,
+							1, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pfa_vanguard.slow_query_threshold",
+							"Sets the duration above which a statement on a table of the extension counts as slow.",
+							"-1 counts none.",
+							&pfa_guc_slow_query_threshold, 1000,
+							-1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomBoolVariable("pfa_vanguard.track_statements",
+							 "Sets whether statements on tables of the extension are counted and timed.",
+							 NULL,
+							 &pfa_guc_track_statements, true, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.write_back",
 							 "Sets whether committed modifications are written to PEMS.",
 							 NULL,

@@ -14,7 +14,17 @@ extern double pfa_guc_max_delete_fraction;
 extern char *pfa_guc_allowed_hosts;
 extern int	pfa_guc_run_retention;	/* minutes */
 extern int	pfa_guc_event_retention;	/* minutes */
+extern int	pfa_guc_view_refresh_interval;	/* seconds */
+extern int	pfa_guc_max_organizations;
+extern int	pfa_guc_slow_query_threshold;	/* milliseconds; -1: none is slow */
+extern bool pfa_guc_track_statements;
 
 extern void pfa_guc_define(void);
+
+/*
+ * pfa_vanguard.user_id where it is in effect, else NULL.  A value that stayed
+ * behind in the session is not: see guc.c.
+ */
+extern const char *pfa_guc_user_id(void);
 
 #endif							/* PFA_GUC_H */

@@ -13,6 +13,7 @@
 
 #include "bgw/worker.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "registry.h"
 #include "shmem.h"
 
@@ -29,6 +30,7 @@ _PG_init(void)
 		return;
 	pfa_shmem_init();
 	pfa_ddl_hook_install();
+	pfa_metrics_executor_install();
 	pfa_helper_start = pfa_sync_worker_start_helper;
 	/* pg_upgrade starts the server to copy it, not to have it work. */
 	if (!IsBinaryUpgrade)

@@ -9,6 +9,8 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "events/ring.h"
+#include "metrics/counters.h"
 #include "registry.h"
 #include "shmem.h"
 
@@ -22,6 +24,8 @@ request(void)
 		previous_request_hook();
 	RequestAddinShmemSpace(pfa_registry_shmem_size());
 	RequestNamedLWLockTranche("pfa_vanguard", 1);
+	pfa_metrics_shmem_request();
+	pfa_ring_shmem_request();
 }
 
 static void
@@ -30,6 +34,8 @@ startup(void)
 	if (previous_startup_hook)
 		previous_startup_hook();
 	pfa_registry_shmem_startup();
+	pfa_metrics_shmem_startup();
+	pfa_ring_shmem_startup();
 }
 
 void

@@ -8,4 +8,3 @@ void		abort(void);
 #define FATAL 22
 #define ereport(elevel, ...) do { if ((elevel) >= ERROR) abort(); } while (0)
 #define elog(elevel, ...) do { if ((elevel) >= ERROR) abort(); } while (0)
-#define pg_attribute_noreturn() __attribute__((noreturn))

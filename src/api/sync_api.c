@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -23,11 +24,8 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "registry.h"
-
-PG_FUNCTION_INFO_V1(pfa_sync_now);
-PG_FUNCTION_INFO_V1(pfa_sync_wait);
-PG_FUNCTION_INFO_V1(pfa_sync_cancel);
 
 /* How often a waiting session looks at the runs it waits for. */
 #define LOOK_MS			50
@@ -92,8 +90,7 @@ request_all(ReturnSetInfo *rsinfo, const char *mode)
 }
 
 /* pfa_sync_now(organization_id text, mode text) returns setof bigint */
-Datum
-pfa_sync_now(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_now, PFA_ENDPOINT_SYNC_NOW)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *organization_id = pfa_sync_organization_argument(fcinfo, 0);
@@ -137,41 +134,52 @@ timeout_argument(FunctionCallInfo fcinfo, int arg)
 	return ms;
 }
 
-/*
- * Drop the runs that have ended from ids, and return the worst end so far: the
- * greatest of *worst and theirs.
- */
+/* Raise an error where the run cannot begin while we wait for it. */
+static void
+check_can_begin(int64 run_id, const PfaRunLook *look)
+{
+	if (look->own)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot wait for sync run %lld in the transaction that requested it",
+						(long long) run_id),
+				 errdetail("The run does not begin before the transaction has committed."),
+				 errhint("Commit first, then call pfa_sync_wait().")));
+	if (look->status == PFA_RUN_QUEUED && !RecoveryInProgress())
+		check_workers();
+}
+
+static bool
+has_ended(int64 run_id, PfaRunStatus *worst)
+{
+	PfaRunLook	look;
+
+	if (!pfa_run_look(run_id, &look))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("sync run %lld does not exist", (long long) run_id),
+				 errhint("Runs are listed in pfa_sync_run.")));
+	if (!pfa_run_has_ended(look.status))
+	{
+		check_can_begin(run_id, &look);
+		return false;
+	}
+	*worst = Max(*worst, look.status);
+	return true;
+}
+
+/* Drop the runs that have ended from ids; how many are left. */
 static int
-look_at_runs(int64 *ids, int *nids, PfaRunStatus *worst)
+drop_ended(int64 *ids, int nids, PfaRunStatus *worst)
 {
 	int			left = 0;
 
-	for (int i = 0; i < *nids; i++)
+	for (int i = 0; i < nids; i++)
 	{
-		PfaRunLook	look;
-
 		CHECK_FOR_INTERRUPTS();
-		if (!pfa_run_look(ids[i], &look))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("sync run %lld does not exist",
-							(long long) ids[i]),
-					 errhint("Runs are listed in pfa_sync_run.")));
-		if (pfa_run_has_ended(look.status))
-		{
-			*worst = Max(*worst, look.status);
-			continue;
-		}
-		if (look.own)
-			ereport(ERROR,
-					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					 errmsg("cannot wait for sync run %lld in the transaction that requested it",
-							(long long) ids[i]),
-					 errdetail("The run does not begin before the transaction has committed."),
-					 errhint("Commit first, then call pfa_sync_wait().")));
-		ids[left++] = ids[i];
+		if (!has_ended(ids[i], worst))
+			ids[left++] = ids[i];
 	}
-	*nids = left;
 	return left;
 }
 
@@ -197,8 +205,7 @@ nap(instr_time start, double timeout_ms)
 }
 
 /* pfa_sync_wait(run_id bigint, timeout interval) returns text */
-Datum
-pfa_sync_wait(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_wait, PFA_ENDPOINT_SYNC_WAIT)
 {
 	double		timeout_ms = timeout_argument(fcinfo, 1);
 	PfaRunStatus worst = PFA_RUN_QUEUED;
@@ -215,10 +222,15 @@ pfa_sync_wait(PG_FUNCTION_ARGS)
 	if (nids == 0)
 		PG_RETURN_NULL();
 
-	while (look_at_runs(ids, &nids, &worst) > 0)
+	/* All have to end, so one is looked at at a time. */
+	nids = drop_ended(ids, nids, &worst);
+	for (int i = 0; i < nids; i++)
 	{
-		if (!nap(start, timeout_ms))
-			PG_RETURN_TEXT_P(cstring_to_text("timeout"));
+		while (!has_ended(ids[i], &worst))
+		{
+			if (!nap(start, timeout_ms))
+				PG_RETURN_TEXT_P(cstring_to_text("timeout"));
+		}
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(pfa_run_status_name(worst)));
 }
@@ -246,8 +258,7 @@ stop_process(int64 run_id, const PfaRunLook *look)
  * pg_cancel_backend, and has a moment to do so.  A run whose process dies
  * meanwhile goes back to the queue, and is cancelled there.
  */
-Datum
-pfa_sync_cancel(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_cancel, PFA_ENDPOINT_SYNC_CANCEL)
 {
 	int64		run_id = PG_GETARG_INT64(0);
 	bool		told = false;
@@ -267,7 +278,7 @@ pfa_sync_cancel(PG_FUNCTION_ARGS)
 		{
 			if (told)
 				break;
-			if (pfa_run_reap(PFA_RUN_MAX_ATTEMPTS) == 0)
+			if (pfa_run_reap() == 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						 errmsg("could not cancel sync run %lld",

@@ -10,8 +10,12 @@
 
 #include "api/sync_arguments.h"
 
-/* In the order of how much they do. */
-static const char *const modes[] = {"auto", "delta", "full", "force"};
+/* Modes, and how much they do: auto may turn out to be a delta. */
+static const struct
+{
+	const char *name;
+	int			strength;
+}			modes[] = {{"auto", 1}, {"delta", 1}, {"full", 2}, {"force", 3}};
 
 char *
 pfa_sync_organization_argument(FunctionCallInfo fcinfo, int arg)
@@ -20,15 +24,16 @@ pfa_sync_organization_argument(FunctionCallInfo fcinfo, int arg)
 		text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
+/* 0: no such mode. */
 static int
-mode_rank(const char *mode)
+strength(const char *mode)
 {
 	for (int i = 0; i < (int) lengthof(modes); i++)
 	{
-		if (strcmp(modes[i], mode) == 0)
-			return i;
+		if (strcmp(modes[i].name, mode) == 0)
+			return modes[i].strength;
 	}
-	return -1;
+	return 0;
 }
 
 char *
@@ -41,7 +46,7 @@ pfa_sync_mode_argument(FunctionCallInfo fcinfo, int arg)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("mode must not be null")));
 	mode = text_to_cstring(PG_GETARG_TEXT_PP(arg));
-	if (mode_rank(mode) < 0)
+	if (strength(mode) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown mode \"%s\"", mode),
@@ -97,7 +102,7 @@ pfa_sync_note_weaker(const PfaRequest *request, const char *organization_id,
 					 const char *mode)
 {
 	if (request->outcome != PFA_REQUEST_PRESENT ||
-		mode_rank(mode) <= mode_rank(request->mode))
+		strength(mode) <= strength(request->mode))
 		return;
 	ereport(NOTICE,
 			(errmsg("organization \"%s\" is being synced in mode \"%s\" already",

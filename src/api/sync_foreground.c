@@ -31,10 +31,10 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "kpi/maintain.h"
+#include "metrics/counters.h"
 #include "registry.h"
 #include "sync/run.h"
-
-PG_FUNCTION_INFO_V1(pfa_sync);
 
 /* Progress is told this often at most, and where it stands still this often. */
 #define NOTICE_MS		1000
@@ -62,6 +62,7 @@ typedef struct Sync
 	/* of the last look at the queue */
 	PfaRequest	request;
 	PfaRun	   *run;			/* NULL: another process has it */
+	bool		at_work;		/* it has it still */
 	PfaRunEnd	end;
 } Sync;
 
@@ -81,7 +82,6 @@ transact(void (*body) (Sync *sync), Sync *sync)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	SetCurrentStatementStartTimestamp();
 	begin();
 	MemoryContextSwitchTo(caller);
 	if (!OidIsValid(pfa_extension_oid(true)))
@@ -200,9 +200,8 @@ tell_end(const Sync *sync)
 	const PfaRunEnd *end = &sync->end;
 
 	ereport(NOTICE,
-			(errmsg("organization \"%s\": %s sync %s, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
+			(errmsg("organization \"%s\": %s sync completed, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
 					sync->organization_id, end->mode,
-					pfa_run_status_name(end->status),
 					(long long) end->rows_seen,
 					(long long) end->rows_inserted,
 					(long long) end->rows_updated,
@@ -221,7 +220,7 @@ tell_end(const Sync *sync)
 static void
 take_run(Sync *sync)
 {
-	(void) pfa_run_reap(PFA_RUN_MAX_ATTEMPTS);
+	(void) pfa_run_reap();
 	pfa_run_request(sync->organization_id, sync->mode, &sync->request);
 	if (sync->named)
 		pfa_sync_check_request(&sync->request, sync->organization_id);
@@ -237,6 +236,15 @@ read_end(Sync *sync)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("sync run %lld does not exist",
 						(long long) sync->request.run_id)));
+}
+
+static void
+look_at_run(Sync *sync)
+{
+	PfaRunLook	look;
+
+	sync->at_work = pfa_run_look(sync->request.run_id, &look) &&
+		look.status == PFA_RUN_RUNNING;
 }
 
 static void
@@ -287,8 +295,8 @@ follow(Sync *sync)
 						 LOOK_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		transact(read_end, sync);
-	} while (sync->end.status == PFA_RUN_RUNNING);
+		transact(look_at_run, sync);
+	} while (sync->at_work);
 }
 
 /* False where there was nothing to do. */
@@ -309,7 +317,6 @@ sync_organization(Sync *sync)
 							sync->organization_id,
 							(long long) sync->run->run_id)));
 			perform(sync);
-			transact(read_end, sync);
 		}
 		else
 		{
@@ -321,8 +328,13 @@ sync_organization(Sync *sync)
 								 sync->mode);
 			follow(sync);
 		}
+		transact(read_end, sync);
 	} while (!pfa_run_has_ended(sync->end.status));
-	tell_end(sync);
+	/* What a scheduler would do now. */
+	if (!pfa_registry_available())
+		(void) pfa_kpi_maintain();
+	if (sync->end.status == PFA_RUN_COMPLETED)
+		tell_end(sync);
 	return true;
 }
 
@@ -396,8 +408,7 @@ sync_all(const char *mode)
 }
 
 /* procedure pfa_sync(organization_id text, mode text) */
-Datum
-pfa_sync(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync, PFA_ENDPOINT_SYNC)
 {
 	char	   *organization_id = pfa_sync_organization_argument(fcinfo, 0);
 	char	   *mode = pfa_sync_mode_argument(fcinfo, 1);

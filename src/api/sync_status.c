@@ -10,11 +10,14 @@
 
 #include <math.h>
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
+#include "catalog/pg_database.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "catalog/sync_status.h"
@@ -29,10 +32,25 @@ typedef struct Server
 {
 	TimestampTz now;
 	bool		standby;
+	bool		template;		/* a template database has no workers */
 	bool		barred;			/* workers step aside for a command */
 	bool		scheduler;		/* this database has one */
 	bool		full;			/* no worker can be had just now */
 } Server;
+
+static bool
+is_template(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID,
+										ObjectIdGetDatum(MyDatabaseId));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return result;
+}
 
 /* Has this database's scheduler tried to start a worker in vain? */
 static bool
@@ -54,6 +72,7 @@ look_at_server(Server *server)
 	memset(server, 0, sizeof(Server));
 	server->now = GetCurrentTimestamp();
 	server->standby = RecoveryInProgress();
+	server->template = is_template();
 	if (!pfa_registry_available())
 		return;
 	server->barred = pfa_database_is_barred(MyDatabaseId);
@@ -135,13 +154,8 @@ no_workers(void)
 }
 
 static Verdict
-judge_running(const PfaSyncStatus *status, const Server *server,
-			  const Live *live)
+judge_running(const Server *server, const Live *live)
 {
-	if (status->worker_gone)
-		return verdict("waiting", pfa_registry_available() ?
-					   "its process has gone, the run is taken up again in a moment" :
-					   "its process has gone, CALL pfa_sync() takes the run up again");
 	if (live == NULL || live->phase != PFA_PHASE_WAITING)
 		return verdict("running", server->standby ?
 					   "runs on the primary" : NULL);
@@ -151,6 +165,19 @@ judge_running(const PfaSyncStatus *status, const Server *server,
 								ceil((live->not_before - server->now) /
 									 (double) USECS_PER_SEC)));
 	return verdict("waiting", "PEMS failed to answer, it is asked again in a moment");
+}
+
+/* What keeps this database's workers from work; NULL where nothing does. */
+static const char *
+no_scheduler(const Server *server)
+{
+	if (server->barred)
+		return "workers step aside for a command on this database";
+	if (server->template)
+		return "no workers: this database is a template";
+	if (!server->scheduler)
+		return "waiting for the scheduler of this database to start";
+	return NULL;
 }
 
 static Verdict
@@ -164,14 +191,9 @@ judge_queued(const Server *server)
 		reason = no_workers();
 	else if (!pfa_guc_enabled)
 		reason = "switched off by pfa_vanguard.enabled";
-	else if (server->barred)
-		reason = "workers step aside for a command on this database";
-	else if (!server->scheduler)
-		reason = "waiting for the scheduler of this database to start";
-	else if (server->full)
-		reason = "waiting for a worker slot";
-	else
-		reason = "a worker takes it up in a moment";
+	else if ((reason = no_scheduler(server)) == NULL)
+		reason = server->full ? "waiting for a worker slot" :
+			"a worker takes it up in a moment";
 	return verdict("queued", reason);
 }
 
@@ -202,13 +224,11 @@ judge_resting(const PfaSyncStatus *status, const Server *server)
 
 	result.due = true;
 	result.state = status->failures > 0 && !due ? "backoff" : "idle";
-	if (trouble != NULL)
-		result.reason = trouble;
-	else if (due && server->barred)
-		result.reason = "workers step aside for a command on this database";
-	else if (due && !server->scheduler)
-		result.reason = "waiting for the scheduler of this database to start";
-	else if (due)
+	result.reason = trouble != NULL ? trouble :
+		due ? no_scheduler(server) : NULL;
+	if (result.reason != NULL)
+		return result;
+	if (due)
 		result.reason = "due, it is queued in a moment";
 	else if (status->failures > 0)
 		result.reason = status->failures == 1 ? "the last sync failed" :
@@ -223,12 +243,16 @@ judge(const PfaSyncStatus *status, const Server *server, const Live *live)
 {
 	bool		run = status->run_id != 0;
 
-	if (run && status->run_status == PFA_RUN_RUNNING)
-		return judge_running(status, server, live);
+	if (run && status->run_status == PFA_RUN_RUNNING && !status->worker_gone)
+		return judge_running(server, live);
 	if (status->is_copy)
 		return verdict("copy", "this database is a copy, pfa_adopt_database() lets it sync");
 	if (status->paused)
 		return verdict("paused", "paused by pfa_pause_organization()");
+	if (run && status->run_status == PFA_RUN_RUNNING)
+		return verdict("waiting", pfa_registry_available() ?
+					   "its process has gone, the run is taken up again in a moment" :
+					   "its process has gone, CALL pfa_sync() takes the run up again");
 	if (run && status->run_status == PFA_RUN_QUEUED)
 		return judge_queued(server);
 	return judge_resting(status, server);

@@ -53,8 +53,10 @@ owned_database(const char *name)
 	return database;
 }
 
-/* What CREATE DATABASE copies from: its owner may, or who may CREATEDB if it
- * is a template. */
+/*
+ * What CREATE DATABASE copies from: its owner may, or who may CREATEDB if it is
+ * a template.  It may be the session's own database.
+ */
 static Oid
 template_database(const CreatedbStmt *stmt)
 {
@@ -72,7 +74,7 @@ template_database(const CreatedbStmt *stmt)
 			name = defGetString(option);
 	}
 	database = get_database_oid(name, true);
-	if (!OidIsValid(database) || database == MyDatabaseId)
+	if (!OidIsValid(database))
 		return InvalidOid;
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
 	if (!HeapTupleIsValid(tuple))
@@ -163,22 +165,48 @@ server_changed(const char *server)
 	SetUserIdAndSecContext(role, context);
 }
 
+/* The extension may have come with this command: have the launcher look. */
+static void
+look_if_present(void)
+{
+	PfaExtension extension;
+
+	if (!RecoveryInProgress() && pfa_extension_read(&extension))
+		pfa_request_look_at_commit();
+}
+
 static void
 follow_up(Node *parsetree)
 {
 	switch (nodeTag(parsetree))
 	{
 		case T_CreateExtensionStmt:
-			if (is_ours(((CreateExtensionStmt *) parsetree)->extname))
-				pfa_wake_launcher_at_commit();
+			/* Of another extension that requires ours, perhaps. */
+			look_if_present();
+			break;
+		case T_TransactionStmt:
+			/* The commit of the session that prepared it told nobody. */
+			if (((TransactionStmt *) parsetree)->kind ==
+				TRANS_STMT_COMMIT_PREPARED)
+				look_if_present();
+			break;
+		case T_CreatedbStmt:
+		case T_AlterDatabaseStmt:
+			/* A template may have had it; or a database was opened, or closed. */
+			pfa_wake_launcher_at_commit();
 			break;
 		case T_AlterExtensionStmt:
 			if (is_ours(((AlterExtensionStmt *) parsetree)->extname))
 				pfa_dismiss_workers_at_commit();
 			break;
 		case T_DropStmt:
-			if (((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION)
+			/* Ours may go with its schema, or with what it depends on. */
+			if (((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION ||
+				((DropStmt *) parsetree)->behavior == DROP_CASCADE)
 				pfa_wake_scheduler_at_commit();
+			break;
+		case T_DropOwnedStmt:
+			pfa_wake_scheduler_at_commit();
 			break;
 		case T_AlterForeignServerStmt:
 			server_changed(((AlterForeignServerStmt *) parsetree)->servername);

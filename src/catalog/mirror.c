@@ -6,7 +6,9 @@
  * inserted by table_multi_insert with a bulk-insert state, and indexed one by
  * one.  That is possible only while nobody has to hear of a row: with triggers,
  * rules, constraints or columns that a user has added, the direct_* flags are
- * off and mirror_sql.c writes through statements instead.
+ * off and mirror_sql.c writes through statements instead.  Our own triggers are
+ * not in the way: rows come with their columns derived, and what they change in
+ * the KPI is added up here and stored when the mirror is closed.
  */
 #include "postgres.h"
 
@@ -27,11 +29,19 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "catalog/kpi.h"
 #include "catalog/mirror.h"
 #include "catalog/pfa_catalog.h"
 #include "compat.h"
 
-#define DERIVE_TRIGGER	"pfa_mirror_derive"
+/* Triggers whose work is done here too. */
+static const char *const own_triggers[] = {
+	"pfa_mirror_derive",
+	"pfa_mirror_kpi_insert",
+	"pfa_mirror_kpi_update",
+	"pfa_mirror_kpi_delete",
+	"pfa_mirror_kpi_truncate"
+};
 
 /* ---- opening ---- */
 
@@ -53,6 +63,17 @@ has_own_columns_only(Relation rel)
 		 !desc->constr->has_generated_stored);
 }
 
+static bool
+is_own_trigger(const Trigger *trigger)
+{
+	for (size_t i = 0; i < lengthof(own_triggers); i++)
+	{
+		if (strcmp(trigger->tgname, own_triggers[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 find_direct_ways(PfaMirror *mirror)
 {
@@ -71,8 +92,7 @@ find_direct_ways(PfaMirror *mirror)
 	{
 		Trigger    *trigger = &triggers->triggers[i];
 
-		if (trigger->tgenabled == TRIGGER_DISABLED ||
-			strcmp(trigger->tgname, DERIVE_TRIGGER) == 0)
+		if (trigger->tgenabled == TRIGGER_DISABLED || is_own_trigger(trigger))
 			continue;
 		if (TRIGGER_FOR_INSERT(trigger->tgtype))
 			mirror->direct_insert = false;
@@ -110,6 +130,7 @@ void
 pfa_mirror_open(PfaMirror *mirror, const char *organization_id)
 {
 	memset(mirror, 0, sizeof(*mirror));
+	mirror->context = CurrentMemoryContext;
 	mirror->organization_id = organization_id;
 	mirror->organization = CStringGetTextDatum(organization_id);
 	mirror->rel = table_open(pfa_extension_relation("pfa_mirror"),
@@ -128,9 +149,57 @@ pfa_mirror_open(PfaMirror *mirror, const char *organization_id)
 	mirror->snapshot = GetActiveSnapshot();
 }
 
+/* ---- what is written, for the KPI ---- */
+
+static void
+count_row(PfaMirror *mirror, const Datum *values, const bool *nulls, int sign)
+{
+	if (mirror->kpi == NULL)
+	{
+		MemoryContext caller;
+
+		/* An older version of the extension's SQL has no KPI. */
+		if (!pfa_kpi_exists(RelationGetNamespace(mirror->rel)))
+			return;
+		caller = MemoryContextSwitchTo(mirror->context);
+		mirror->kpi = pfa_kpi_set_create();
+		MemoryContextSwitchTo(caller);
+	}
+	pfa_kpi_record(mirror->kpi, values, nulls, sign);
+}
+
+/* The row at tid is about to go: take away what it counted for. */
+static void
+count_stored(PfaMirror *mirror, ItemPointer tid)
+{
+	TupleTableSlot *slot = mirror->stored;
+
+	if (slot == NULL)
+		slot = mirror->stored = table_slot_create(mirror->rel, NULL);
+	if (!table_tuple_fetch_row_version(mirror->rel, tid, mirror->snapshot,
+									   slot))
+		elog(ERROR, "could not find a mirrored record that was just read");
+	slot_getsomeattrs(slot, PFA_MIRROR_NATTS);
+	count_row(mirror, slot->tts_values, slot->tts_isnull, -1);
+	ExecClearTuple(slot);
+}
+
+static void
+store_counts(PfaMirror *mirror)
+{
+	if (mirror->stored != NULL)
+		ExecDropSingleTupleTableSlot(mirror->stored);
+	if (mirror->kpi == NULL)
+		return;
+	pfa_kpi_store(RelationGetNamespace(mirror->rel), mirror->kpi);
+	pfa_kpi_set_free(mirror->kpi);
+	mirror->kpi = NULL;
+}
+
 void
 pfa_mirror_close(PfaMirror *mirror)
 {
+	store_counts(mirror);
 	if (mirror->info != NULL)
 	{
 		ExecCloseIndices(mirror->info);
@@ -284,6 +353,13 @@ pfa_mirror_insert_flush(PfaMirrorInsert *insert)
 
 	if (insert->nused == 0)
 		return;
+	for (int i = 0; i < insert->nused; i++)
+	{
+		TupleTableSlot *slot = insert->slots[i];
+
+		slot_getsomeattrs(slot, PFA_MIRROR_NATTS);
+		count_row(mirror, slot->tts_values, slot->tts_isnull, 1);
+	}
 
 	/* Freed with the row's expressions: what forming and toasting leaves. */
 	caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
@@ -353,10 +429,12 @@ pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(mirror->rel);
 
+	count_stored(mirror, tid);
 	check_result(table_tuple_update(mirror->rel, tid, slot, mirror->cid,
 									mirror->snapshot, InvalidSnapshot, true,
 									&failure, &lock, &indexes),
 				 "update");
+	count_row(mirror, values, nulls, 1);
 
 	/*
 	 * As entries of a new row: the hint that a value has not changed would
@@ -376,6 +454,7 @@ pfa_mirror_delete(PfaMirror *mirror, ItemPointer tid)
 	TM_FailureData failure;
 
 	CheckCmdReplicaIdentity(mirror->rel, CMD_DELETE);
+	count_stored(mirror, tid);
 	check_result(table_tuple_delete(mirror->rel, tid,
 									GetCurrentCommandId(true),
 									mirror->snapshot, InvalidSnapshot, true,

@@ -98,6 +98,7 @@ typedef struct PfaRun
 	int			attempt;		/* 1, and more for a run taken up again */
 	TimestampTz requested_at;
 	TimestampTz started_at;
+	Oid			extension;		/* whose table the run is in */
 } PfaRun;
 
 /*
@@ -116,14 +117,11 @@ extern void pfa_run_finish(int64 run_id, const char *status,
 /* Back to queued, to be taken up again where it stands (attempt + 1). */
 extern void pfa_run_requeue(int64 run_id);
 /*
- * Runs marked running whose process is gone: requeued while attempt is below
- * max_attempts, else failed.  Returns how many were requeued.
+ * Runs marked running whose process is gone: requeued, or failed where that
+ * has happened too often.  Returns how many were requeued.
  */
-extern int	pfa_run_reap(int max_attempts);
+extern int	pfa_run_reap(void);
 extern int	pfa_run_count_queued(void);
-
-/* A run whose process died is taken up again so often. */
-#define PFA_RUN_MAX_ATTEMPTS	20
 
 /* ---- sync_page.c: the durable memory of a run, see sync/coverage.h ---- */
 

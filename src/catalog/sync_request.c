@@ -76,6 +76,11 @@ lock_organization(const char *organization_id, PfaRequest *request)
 	return request->outcome == PFA_REQUEST_NEW;
 }
 
+/*
+ * Whoever queues a run holds the organization's lock, so one that is found
+ * missing is missing still.  The conflict is for snapshots that are older than
+ * a run and do not see it: they get a serialization failure.
+ */
 static bool
 insert_run(const char *organization_id, const char *mode,
 		   PfaRequest *request)
@@ -92,7 +97,10 @@ insert_run(const char *organization_id, const char *mode,
 						2, argtypes, values, NULL, false) > 0)
 		request->run_id = pfa_spi_get_int64(0, 1);
 	pfa_spi_finish();
-	return request->run_id != 0;
+	if (request->run_id == 0)
+		return false;
+	request->mode = pstrdup(mode);
+	return true;
 }
 
 /*
@@ -143,24 +151,18 @@ pfa_run_request(const char *organization_id, const char *mode,
 	if (!lock_organization(organization_id, request))
 		return;
 
-	/*
-	 * A run that stands in the way of the new one can end before it is looked
-	 * up; then there is room for the new one.
-	 */
-	while (!insert_run(organization_id, mode, request))
+	while (!find_unfinished(organization_id, request))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!find_unfinished(organization_id, request))
-			continue;
-		request->outcome = PFA_REQUEST_PRESENT;
-		if (!request->running)
-		{
-			strengthen(request->run_id, mode);
-			(void) find_unfinished(organization_id, request);
-		}
-		return;
+		if (insert_run(organization_id, mode, request))
+			return;
 	}
-	request->mode = pstrdup(mode);
+	request->outcome = PFA_REQUEST_PRESENT;
+	if (request->running)
+		return;
+	strengthen(request->run_id, mode);
+	/* It may have begun meanwhile, or ended even: then it was present. */
+	(void) find_unfinished(organization_id, request);
 }
 
 char **

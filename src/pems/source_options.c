@@ -118,13 +118,15 @@ find_option(Oid catalog, const char *name)
 	return NULL;
 }
 
-static void refuse_unknown(Oid catalog, const char *name) pg_attribute_noreturn();
-
-static void
-refuse_unknown(Oid catalog, const char *name)
+/* The same, with an error that names the valid ones where there is none. */
+static const OptionDef *
+get_option(Oid catalog, const char *name)
 {
+	const OptionDef *def = find_option(catalog, name);
 	StringInfoData known;
 
+	if (def != NULL)
+		return def;
 	initStringInfo(&known);
 	for (int i = 0; i < (int) lengthof(option_table); i++)
 	{
@@ -138,6 +140,7 @@ refuse_unknown(Oid catalog, const char *name)
 			 known.len > 0 ?
 			 errhint("Valid options in this context are: %s.", known.data) :
 			 errhint("There are no valid options in this context.")));
+	return NULL;				/* keep compilers quiet */
 }
 
 /* ---- values: each says what would be right, never what a secret is ---- */
@@ -325,11 +328,9 @@ pfa_source_options_check(Oid catalog, List *options, bool notice)
 	foreach(lc, options)
 	{
 		DefElem    *elem = lfirst_node(DefElem, lc);
-		const OptionDef *def = find_option(catalog, elem->defname);
+		const OptionDef *def = get_option(catalog, elem->defname);
 		OptionValue parsed;
 
-		if (def == NULL)
-			refuse_unknown(catalog, elem->defname);
 		check_superuser(def);
 		parse_value(def, defGetString(elem), &parsed);
 		if ((def->flags & OPTION_SECRET) != 0 && notice)
@@ -369,12 +370,10 @@ pfa_source_options_apply(PfaSource *source, Oid catalog, List *options)
 	foreach(lc, options)
 	{
 		DefElem    *elem = lfirst_node(DefElem, lc);
-		const OptionDef *def = find_option(catalog, elem->defname);
+		const OptionDef *def = get_option(catalog, elem->defname);
 		OptionValue parsed;
 		char	   *field;
 
-		if (def == NULL)
-			refuse_unknown(catalog, elem->defname);
 		parse_value(def, defGetString(elem), &parsed);
 		if (def->offset < 0)
 			continue;

@@ -3,10 +3,10 @@
  *	  The memory of decoded records: an arena and two arrays.
  *
  * Values and texts are handed out from chunks by moving a pointer and are
- * freed all at once.  Chunks double in size up to a megabyte; the largest one
- * survives a reset, so that a sync that resets its batch every few hundred
- * records takes memory from malloc only at its beginning.  Records stand in an
- * array of their own, for the caller to sort.
+ * freed all at once.  Ordinary chunks are of one size; freed ones are kept for
+ * the next batch, up to a limit, as a page of records fills some and memory
+ * fresh from the kernel costs more than the records that are written into it.
+ * Records stand in an array of their own, for the caller to sort.
  */
 #include "record/record.h"
 
@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_CHUNK		((size_t) 64 * 1024)
-#define LARGEST_CHUNK	((size_t) 1024 * 1024)
+#define CHUNK_BYTES		((size_t) 256 * 1024)
+#define MAX_SPARE		64
 #define ALIGN_UP(size)	(((size) + 7) & ~(size_t) 7)
 
 /* The bytes follow the header. */
@@ -30,7 +30,6 @@ struct PfaBatch
 	char	   *free;			/* within the first chunk of the list */
 	size_t		nfree;
 	Chunk	   *chunks;
-	size_t		next_size;		/* of the next ordinary chunk */
 	size_t		used;			/* bytes handed out */
 
 	PfaRecord  *records;
@@ -41,14 +40,17 @@ struct PfaBatch
 	int			rejects_room;
 };
 
+/* Ordinary chunks of the process that no batch uses. */
+static struct
+{
+	Chunk	   *chunks;
+	int			nchunks;
+}			spare;
+
 PfaBatch *
 pfa_batch_create(void)
 {
-	PfaBatch   *batch = calloc(1, sizeof(PfaBatch));
-
-	if (batch != NULL)
-		batch->next_size = FIRST_CHUNK;
-	return batch;
+	return calloc(1, sizeof(PfaBatch));
 }
 
 static void
@@ -58,9 +60,33 @@ free_chunks(Chunk *chunk)
 	{
 		Chunk	   *next = chunk->next;
 
-		free(chunk);
+		if (chunk->size == CHUNK_BYTES && spare.nchunks < MAX_SPARE)
+		{
+			chunk->next = spare.chunks;
+			spare.chunks = chunk;
+			spare.nchunks++;
+		}
+		else
+			free(chunk);
 		chunk = next;
 	}
+}
+
+static Chunk *
+take_chunk(size_t size)
+{
+	Chunk	   *chunk = spare.chunks;
+
+	if (size == CHUNK_BYTES && chunk != NULL)
+	{
+		spare.chunks = chunk->next;
+		spare.nchunks--;
+		return chunk;
+	}
+	chunk = malloc(sizeof(Chunk) + size);
+	if (chunk != NULL)
+		chunk->size = size;
+	return chunk;
 }
 
 void
@@ -74,36 +100,13 @@ pfa_batch_free(PfaBatch *batch)
 	free(batch);
 }
 
-/* Take the largest ordinary chunk out of the list. */
-static Chunk *
-take_largest(Chunk **list)
-{
-	Chunk	  **largest = NULL;
-	Chunk	   *chunk;
-
-	for (; *list != NULL; list = &(*list)->next)
-	{
-		if ((*list)->size <= LARGEST_CHUNK &&
-			(largest == NULL || (*list)->size > (*largest)->size))
-			largest = list;
-	}
-	if (largest == NULL)
-		return NULL;
-	chunk = *largest;
-	*largest = chunk->next;
-	chunk->next = NULL;
-	return chunk;
-}
-
 void
 pfa_batch_reset(PfaBatch *batch)
 {
-	Chunk	   *kept = take_largest(&batch->chunks);
-
 	free_chunks(batch->chunks);
-	batch->chunks = kept;
-	batch->free = kept == NULL ? NULL : (char *) (kept + 1);
-	batch->nfree = kept == NULL ? 0 : kept->size;
+	batch->chunks = NULL;
+	batch->free = NULL;
+	batch->nfree = 0;
 	batch->used = 0;
 	batch->nrecords = 0;
 	batch->nrejects = 0;
@@ -147,13 +150,12 @@ pfa_batch_rejects(const PfaBatch *batch)
 static void *
 alloc_chunk(PfaBatch *batch, size_t size)
 {
-	bool		own = size > batch->next_size / 4;
-	size_t		chunk_size = own ? size : batch->next_size;
-	Chunk	   *chunk = malloc(sizeof(Chunk) + chunk_size);
+	bool		own = size > CHUNK_BYTES / 4;
+	size_t		chunk_size = own ? size : CHUNK_BYTES;
+	Chunk	   *chunk = take_chunk(chunk_size);
 
 	if (chunk == NULL)
 		return NULL;
-	chunk->size = chunk_size;
 	batch->used += size;
 	if (own && batch->chunks != NULL)
 	{
@@ -166,8 +168,6 @@ alloc_chunk(PfaBatch *batch, size_t size)
 	batch->chunks = chunk;
 	batch->free = (char *) (chunk + 1) + size;
 	batch->nfree = chunk_size - size;
-	if (!own && batch->next_size < LARGEST_CHUNK)
-		batch->next_size *= 2;
 	return chunk + 1;
 }
 

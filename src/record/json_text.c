@@ -138,33 +138,63 @@ utf8_length(const unsigned char *p, size_t left)
 	return n;
 }
 
+/* Eight bytes, none of them zero and none past ASCII? */
+static inline bool
+is_plain(uint64_t word)
+{
+	return ((word | (word - UINT64_C(0x0101010101010101))) &
+			UINT64_C(0x8080808080808080)) == 0;
+}
+
+/* The word is_plain may be asked about for fewer than eight bytes. */
+static inline uint64_t
+read_few(const char *text, size_t len)
+{
+	uint32_t	first;
+	uint32_t	last;
+
+	if (len < 4)
+		return UINT64_C(0x0101010101000000) |
+			(uint64_t) (unsigned char) text[0] |
+			(uint64_t) (unsigned char) text[len / 2] << 8 |
+			(uint64_t) (unsigned char) text[len - 1] << 16;
+	memcpy(&first, text, 4);
+	memcpy(&last, text + len - 4, 4);
+	return first | (uint64_t) last << 32;
+}
+
+/* ASCII without NUL, which nearly all is? */
+static inline bool
+is_plain_text(const char *text, size_t len)
+{
+	uint64_t	word;
+	size_t		at;
+
+	if (len < 8)
+		return len == 0 || is_plain(read_few(text, len));
+	for (at = 0; at < len - 8; at += 8)
+	{
+		memcpy(&word, text + at, 8);
+		if (!is_plain(word))
+			return false;
+	}
+	memcpy(&word, text + len - 8, 8);
+	return is_plain(word);
+}
+
 bool
 pfa_json_utf8_valid(const char *text, size_t len)
 {
 	const unsigned char *p = (const unsigned char *) text;
 	size_t		n;
 
-	while (len > 0)
+	if (is_plain_text(text, len))
+		return true;
+	for (; len > 0; p += n, len -= n)
 	{
-		/* eight bytes, none of them zero and none past ASCII */
-		while (len >= 8)
-		{
-			uint64_t	word;
-
-			memcpy(&word, p, 8);
-			if (((word | (word - UINT64_C(0x0101010101010101))) &
-				 UINT64_C(0x8080808080808080)) != 0)
-				break;
-			p += 8;
-			len -= 8;
-		}
-		if (len == 0)
-			break;
 		n = utf8_length(p, len);
 		if (n == 0)
 			return false;
-		p += n;
-		len -= n;
 	}
 	return true;
 }

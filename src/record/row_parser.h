@@ -4,7 +4,7 @@
  *
  * Two steps: parse finds the cells of the mapped fields, where they lie; it
  * has no effect outside the parser, so it may be tried on a row of which the
- * end has not arrived.  commit then decodes them into the batch.
+ * end has not arrived.  commit (row_record.c) then decodes them into the batch.
  */
 #ifndef PFA_ROW_PARSER_H
 #define PFA_ROW_PARSER_H

@@ -39,6 +39,8 @@ struct PfaApply
 	const PfaMapping *mapping;
 	PfaRowBuilder *builder;
 	MemoryContext work;			/* of one call */
+	TimestampTz now;			/* of one call; a foreground sync's
+								 * transactions all begin with its CALL */
 };
 
 /* A stored row that differs from its record. */
@@ -356,7 +358,7 @@ build_row(PfaApply *apply, const PfaRecord *record, int64 version,
 	pfa_row_build(apply->builder, record, values, nulls);
 	values[PFA_MIRROR_VERSION - 1] = Int64GetDatum(version);
 	values[PFA_MIRROR_SYNCED_AT - 1] =
-		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+		TimestampTzGetDatum(apply->now);
 }
 
 static void
@@ -564,6 +566,7 @@ pfa_apply_batch(PfaApply *apply, PfaBatch *batch, bool judge,
 	MemoryContextReset(apply->work);
 	pfa_row_builder_reset(apply->builder);
 	merge.caller = MemoryContextSwitchTo(apply->work);
+	apply->now = GetCurrentTimestamp();
 	merge.result = result;
 	merge.records = pfa_batch_records(batch);
 	merge.nrecords = sort_records(merge.records, pfa_batch_nrecords(batch));

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "metrics/counters.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
 
@@ -166,12 +167,19 @@ contradiction(const PfaGridResult *result, const Page *page, int64 asked)
 
 /* ---- claiming ---- */
 
+/*
+ * The leader takes pages as long as there are any.  Its helper leaves when
+ * another sync waits for a worker: one large organization must not have two
+ * while others have none.
+ */
 static bool
 claim(PfaRunState *state, int64 *page_no)
 {
 	PfaSlot    *slot = state->slot;
 	bool		found;
 
+	if (!state->leader && pfa_database_others_wait(InvalidOid))
+		return false;
 	SpinLockAcquire(&slot->mutex);
 	if (state->leader && state->end_page >= 0 &&
 		slot->next_high > state->end_page)
@@ -251,6 +259,29 @@ take_client_counts(PfaRunState *state, PfaRunCounts *counts)
 
 	counts->api_calls += calls - state->calls_saved;
 	counts->bytes_received += bytes - state->bytes_saved;
+}
+
+/* What the page did that has not been counted; after its commit. */
+static void
+count_progress(PfaRunState *state, Page *page, const PfaApplyResult *result,
+			   bool final)
+{
+	PfaSyncProgress progress = {0};
+
+	progress.inserted = result->inserted;
+	progress.updated = result->updated;
+	if (final)
+	{
+		PfaRunCounts client = {0};
+
+		take_client_counts(state, &client);
+		progress.rejected = page->rejected;
+		progress.unchanged = page->seen - page->rejected - page->inserted -
+			page->updated;
+		progress.api_calls = client.api_calls + state->unsaved.api_calls;
+		progress.retries = state->unsaved.retries;
+	}
+	pfa_metrics_sync_progress(state->organization->organization_id, &progress);
 }
 
 static void
@@ -411,6 +442,7 @@ flush_page(Reader *reader, Page *page, bool final)
 	page->inserted += flush.result.inserted;
 	page->updated += flush.result.updated;
 	page->rejected += flush.result.nrejected;
+	count_progress(state, page, &flush.result, final);
 	page->judged |= flush.result.nvanished > 0;
 	note_version(state, flush.result.max_version);
 	if (final)

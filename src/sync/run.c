@@ -29,8 +29,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "catalog/mv_change.h"
 #include "catalog/schedule.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
 
@@ -63,25 +65,47 @@ passes_by_itself(int sqlstate)
 		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-/* A worker's state; a session that calls pfa_sync is active all the time. */
+/*
+ * What a worker tells of itself at its transactions.  A session that has
+ * called pfa_sync is in one statement all the time: it is active, began when
+ * the statement did, and has pending statistics (those of the call itself)
+ * that must not be sent under way.
+ */
 static void
-report_state(BackendState state)
+report_begin(void)
 {
-	if (MyBgworkerEntry != NULL)
-		pgstat_report_activity(state, NULL);
+	if (MyBgworkerEntry == NULL)
+		return;
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, NULL);
 }
 
 static void
-begin_transaction(bool relaxed)
+report_end(void)
 {
-	SetCurrentStatementStartTimestamp();
+	if (MyBgworkerEntry == NULL)
+		return;
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Commits never wait for a standby: what a sync writes can be had again, and a
+ * process that waits for a standby that is not there holds its locks and
+ * cannot be cancelled.
+ */
+static void
+begin_transaction(PfaRunState *state, bool relaxed)
+{
+	Oid			extension;
+
+	report_begin();
 	StartTransactionCommand();
 	/* Whatever default the session or the database has set. */
 	XactIsoLevel = XACT_READ_COMMITTED;
-	if (relaxed)
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-								 false);
+	(void) set_config_option("synchronous_commit", relaxed ? "off" : "local",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 
 	/*
 	 * Whoever waits for a lock has others wait behind him: let them pass and
@@ -89,13 +113,15 @@ begin_transaction(bool relaxed)
 	 */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	report_state(STATE_RUNNING);
 
 	/*
 	 * Looked at anew in each transaction, so that DROP EXTENSION never waits
-	 * for more than a batch.  A worker whose extension has gone leaves quietly.
+	 * for more than a batch.  A worker whose extension has gone leaves quietly,
+	 * also where it was created anew: the run in hand was another's then, even
+	 * if there is one of its number again.
 	 */
-	if (OidIsValid(pfa_extension_oid(true)))
+	extension = pfa_extension_oid(true);
+	if (OidIsValid(extension) && extension == state->extension)
 		return;
 	if (MyBgworkerEntry != NULL)
 		proc_exit(0);
@@ -108,8 +134,7 @@ static void
 end_transaction(void)
 {
 	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	report_state(STATE_IDLE);
+	report_end();
 }
 
 void
@@ -125,7 +150,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 
 		PG_TRY();
 		{
-			begin_transaction(relaxed);
+			begin_transaction(state, relaxed);
 			/* What the body returns outlives the transaction. */
 			MemoryContextSwitchTo(caller);
 			body(state, arg);
@@ -140,7 +165,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 				PG_RE_THROW();
 			FlushErrorState();
 			AbortCurrentTransaction();
-			pgstat_report_stat(false);
+			report_end();
 		}
 		PG_END_TRY();
 
@@ -173,6 +198,8 @@ pfa_run_check_stop(PfaRunState *state)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+	if (state->recording)
+		return;
 	if (!pfa_guc_enabled)
 	{
 		state->stopped = true;
@@ -285,6 +312,7 @@ load(PfaRunState *state, void *arg)
 	state->mapping = pfa_mapping_load(state->ctx,
 									  organization->organization_id,
 									  &state->mapping_hash);
+	state->slot->extension = state->extension;
 	state->slot->server_oid = organization->server_oid;
 	state->keyset = state->source->pagination == PFA_PAGINATION_KEYSET;
 
@@ -348,18 +376,22 @@ connect_source(PfaRunState *state)
 }
 
 static PfaRunState *
-create_state(PfaSlot *slot, int64 run_id, bool leader)
+create_state(PfaSlot *slot, int64 run_id, Oid extension, bool leader)
 {
 	MemoryContext ctx;
 	PfaRunState *state;
 
-	/* TopMemoryContext: a run outlives its transactions; deleted at its end. */
-	ctx = AllocSetContextCreate(TopMemoryContext, "pfa_vanguard run",
+	/*
+	 * The caller's context outlives the run's transactions, and takes what is
+	 * left of the run with it if an error of the record-keeping ends that.
+	 */
+	ctx = AllocSetContextCreate(CurrentMemoryContext, "pfa_vanguard run",
 								ALLOCSET_DEFAULT_SIZES);
 	state = MemoryContextAllocZero(ctx, sizeof(PfaRunState));
 	state->ctx = ctx;
 	state->slot = slot;
 	state->run_id = run_id;
+	state->extension = extension;
 	state->leader = leader;
 	state->total = -1;
 	state->end_page = -1;
@@ -437,10 +469,26 @@ await_helper(PfaRunState *state)
 	}
 }
 
+/* Calls and retries that led to no page, which counted its own. */
+static void
+count_rest(const PfaRunState *state)
+{
+	PfaSyncProgress progress = {0};
+
+	if (state->organization == NULL)
+		return;
+	progress.api_calls = state->unsaved.api_calls;
+	if (state->client != NULL)
+		progress.api_calls += pfa_grid_client_calls(state->client) -
+			state->calls_saved;
+	progress.retries = state->unsaved.retries;
+	pfa_metrics_sync_progress(state->organization->organization_id, &progress);
+}
+
 void
 pfa_run_help(PfaSlot *slot, int64 run_id)
 {
-	PfaRunState *state = create_state(slot, run_id, false);
+	PfaRunState *state = create_state(slot, run_id, slot->extension, false);
 
 	state->full = true;
 	PG_TRY();
@@ -456,7 +504,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	PG_CATCH();
 	{
 		/* A run that ended without us is no error. */
-		if (!slot->stop && slot->run_id == run_id &&
+		if (!state->stopped && !slot->stop && slot->run_id == run_id &&
 			pg_atomic_read_u32(&slot->cancel) == 0)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -465,6 +513,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(TopMemoryContext);
+	count_rest(state);
 	MemoryContextDelete(state->ctx);
 }
 
@@ -622,6 +671,9 @@ finish_completed(PfaRunState *state, void *arg)
 	if (state->full)
 		pfa_reject_forget(organization_id, state->run_id);
 	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);
+	if (ending->counts.rows_inserted + ending->counts.rows_updated +
+		ending->counts.rows_deleted > 0)
+		pfa_mv_request_refresh();
 	pfa_page_forget(state->run_id);
 }
 
@@ -643,6 +695,27 @@ finish_otherwise(PfaRunState *state, void *arg)
 						"sync_denied" : "sync_failed",
 						ending->error, NULL);
 	pfa_page_forget(state->run_id);
+}
+
+/* Once the run's end is committed. */
+static void
+count_run(PfaRunState *state, const PfaRun *run, const Ending *ending,
+		  PfaErrorKind kind)
+{
+	PfaSyncMode mode = PFA_MODE_FULL;
+
+	if (state->force || strcmp(run->mode, "force") == 0)
+		mode = PFA_MODE_FORCE;
+	else if (state->organization != NULL ? !state->full :
+			 strcmp(run->mode, "delta") == 0)
+		mode = PFA_MODE_DELTA;
+	pfa_metrics_sync_finished(run->organization_id, mode,
+							  ending->outcome == PFA_OUTCOME_COMPLETED ?
+							  PFA_SYNC_SUCCESS :
+							  ending->outcome == PFA_OUTCOME_CANCELLED ?
+							  PFA_SYNC_CANCELLED : PFA_SYNC_FAILED,
+							  kind, GetCurrentTimestamp() - run->started_at,
+							  ending->counts.rows_seen);
 }
 
 /* The run itself, up to its completion. */
@@ -674,6 +747,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_FINISHING);
 	ending.run_usecs = GetCurrentTimestamp() - run->requested_at;
 	pfa_run_transaction(state, false, finish_completed, &ending);
+	count_run(state, run, &ending, 0);
 }
 
 /*
@@ -681,7 +755,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
  * detail; neither holds a secret.
  */
 static void
-record_failure(PfaRunState *state, const ErrorData *edata)
+record_failure(PfaRunState *state, const PfaRun *run, const ErrorData *edata)
 {
 	Ending		ending = {0};
 
@@ -691,8 +765,25 @@ record_failure(PfaRunState *state, const ErrorData *edata)
 		PFA_OUTCOME_DENIED : PFA_OUTCOME_FAILED;
 	ending.error = edata->detail == NULL ? edata->message :
 		psprintf("%s (%s)", edata->message, edata->detail);
-	pg_atomic_write_u32(&state->slot->cancel, 0);
 	pfa_run_transaction(state, false, finish_otherwise, &ending);
+	count_run(state, run, &ending, pfa_metrics_error_kind(edata->sqlerrcode));
+}
+
+/*
+ * Switched off is not cancelled: the run goes back to the queue, to be taken
+ * up again where it stands.  In the foreground nobody would do that.
+ */
+static bool
+is_put_off(const PfaRunState *state)
+{
+	return MyBgworkerEntry != NULL && state->stopped && !pfa_guc_enabled &&
+		pg_atomic_read_u32(&state->slot->cancel) == 0;
+}
+
+static void
+put_off(PfaRunState *state, void *arg)
+{
+	pfa_run_requeue(state->run_id);
 }
 
 /* Raise in the caller's statement what interrupted its run. */
@@ -714,7 +805,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 				PfaRunProgress progress, void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	PfaRunState *state = create_state(slot, run->run_id, true);
+	PfaRunState *state = create_state(slot, run->run_id, run->extension, true);
 	ErrorData  *volatile edata = NULL;
 
 	state->progress = progress;
@@ -731,17 +822,26 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 		edata = CopyErrorData();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
-		pgstat_report_stat(false);
+		report_end();
 	}
 	PG_END_TRY();
 
+	count_rest(state);
 	if (edata != NULL)
 	{
 		MemoryContextSwitchTo(state->ctx);
 		dismiss_helper(state, true);
 		if (OidIsValid(MyDatabaseId) &&
 			edata->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN)
-			record_failure(state, edata);
+		{
+			bool		later = is_put_off(state);
+
+			state->recording = true;
+			if (later)
+				pfa_run_transaction(state, false, put_off, NULL);
+			else
+				record_failure(state, run, edata);
+		}
 
 		/* A query cancel or a timeout ends the caller's statement as well. */
 		if (MyBgworkerEntry == NULL && !state->stopped &&

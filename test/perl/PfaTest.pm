@@ -18,7 +18,9 @@ use Time::HiRes qw(usleep time);
 
 our @EXPORT = qw(
   new_server simulator sim add_source wait_sync run_sync compare
-  worker_pids wait_for value differences differences_query
+  worker_pids wait_for value differences
+  session timed setting process_exists log_lines
+  differences_query
   add_organizations sync_all last_run sim_json mirror_trace pairwise
 );
 
@@ -196,6 +198,49 @@ sub worker_pids
 		 AND application_name LIKE '$pattern' ORDER BY pid");
 }
 
+# ---- processes ----
+
+# A psql session that stays open: run() a statement and get its output, or
+# start() one and get the output by result() later.
+sub session
+{
+	my ($node, $db) = @_;
+	return PfaSession->new($node, $db);
+}
+
+# Seconds that the code took.
+sub timed
+{
+	my ($code) = @_;
+	my $start = time;
+	$code->();
+	return time - $start;
+}
+
+# Change a setting and have the server read it; undef: back to the default.
+sub setting
+{
+	my ($node, $name, $new) = @_;
+	$node->safe_psql('postgres', defined $new
+		? "ALTER SYSTEM SET $name = '$new'" : "ALTER SYSTEM RESET $name");
+	$node->reload;
+}
+
+sub process_exists
+{
+	my ($pid) = @_;
+	return kill(0, $pid) == 1;
+}
+
+# How many lines of the server log, from the offset on, match.
+sub log_lines
+{
+	my ($node, $pattern, $offset) = @_;
+	my $log = slurp_file($node->logfile, $offset // 0);
+	my @lines = $log =~ /^.*$pattern.*$/mg;
+	return scalar @lines;
+}
+
 # ---- syncs and the protocol ----
 
 # Organizations that are synced on request only; waits for their first sync.
@@ -294,6 +339,78 @@ END
 	kill 'TERM', @simulators;
 	waitpid $_, 0 for @simulators;
 	$? = $status;
+}
+
+package PfaSession;
+
+use IPC::Open3;
+
+sub new
+{
+	my ($class, $node, $db) = @_;
+	my $self = bless { count => 0 }, $class;
+
+	$self->{pid} = open3($self->{in}, $self->{out}, undef,
+		'psql', '-XAtq', '-d', $node->connstr($db));
+	$self->{in}->autoflush(1);
+	return $self;
+}
+
+# Send without waiting for the end.
+sub start
+{
+	my ($self, $sql) = @_;
+	$self->{count}++;
+	print { $self->{in} } "$sql\n;\n\\echo =$self->{count}=\n";
+	return $self;
+}
+
+# Output of what was started, errors included.
+sub result
+{
+	my ($self) = @_;
+	my $text = '';
+	local $SIG{ALRM} = sub { die "session: no answer, only: $text" };
+
+	alarm 180;
+	while (defined(my $line = readline $self->{out}))
+	{
+		last if $line eq "=$self->{count}=\n";
+		$text .= $line;
+	}
+	alarm 0;
+	chomp $text;
+	return $text;
+}
+
+sub run
+{
+	my ($self, $sql) = @_;
+	return $self->start($sql)->result;
+}
+
+# Begins with the session, so that its backend is known.
+sub backend
+{
+	my ($self) = @_;
+	return $self->run('SELECT pg_backend_pid()');
+}
+
+sub close
+{
+	my ($self) = @_;
+	return unless $self->{pid};
+	local $SIG{PIPE} = 'IGNORE';
+	close $self->{in};
+	close $self->{out};
+	waitpid $self->{pid}, 0;
+	$self->{pid} = 0;
+}
+
+sub DESTROY
+{
+	local $?;
+	$_[0]->close;
 }
 
 1;

@@ -128,6 +128,20 @@ static const struct
 		"record P1 pfaId=P1 organization=RIO description=d source=Rental "
 		"isActualized=true\n"
 		"record P0 pfaId=P0 organization=RIO source=Rental\n"},
+	{"the same id in two organizations", ROWS(NAMED("P1", "") ","
+		"{\"CELL\":[{\"ALIAS_NAME\":\"pfs_id\",\"VALUE\":\"P1\"},"
+		"{\"ALIAS_NAME\":\"pfs_a_org\",\"VALUE\":\"RIO2\"}]},"
+		NAMED("P10", "")),
+		"DONE rows=3 foreign=1 " NO_TELL " grid=1 asc=1 first=P1 last=P10 "
+		"layout=0\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"
+		"record P10 pfaId=P10 organization=RIO source=Rental\n"},
+	{"an id that is the beginning of the one before", ROWS(NAMED("P10", "")
+		"," NAMED("P1", "")),
+		"DONE rows=2 foreign=0 " NO_TELL " grid=1 asc=0 first=P10 last=P1 "
+		"layout=0\n"
+		"record P10 pfaId=P10 organization=RIO source=Rental\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"},
 	{"named rows, lower case, short names", ROWS("{\"CELL\":[{\"t\":\"pfs_id\""
 			",\"value\":\"P1\"},{\"value\":\"RIO\",\"name\":\"pfs_a_org\"},7,"
 			"null,{}]}"), RECORD1 " source=Rental\n"},
@@ -208,6 +222,8 @@ static const struct
 		REJECT1("P1", "field \"pfs_a_org\" is missing")},
 	{"HTML", "<html><body>Bad</body></html>",
 		"MALFORMED [answer is not JSON]" EMPTY(NO_TELL " grid=0")},
+	{"half a byte order mark", "\xef\xbb{\"GRID\":{}}",
+		"MALFORMED [answer is not JSON]" EMPTY(NO_TELL " grid=0")},
 	{"a word", "tomcat is down", "MALFORMED [answer is not JSON]"
 		EMPTY(NO_TELL " grid=0")},
 	{"nothing", "", "MALFORMED [answer is empty]" EMPTY(NO_TELL " grid=0")},
@@ -227,6 +243,20 @@ static const struct
 	{"a bad escape", ONE_NAMED(CELL("o1", "\"\\q\"")),
 		"MALFORMED [malformed answer at byte 140: invalid escape]"
 		EMPTY(NO_TELL " grid=1")},
+	{"a bad word where a row before had a number", ROWS(NAMED("P1",
+			CELL("o1", "1")) "," NAMED("P2", CELL("o1", "nul"))),
+		"MALFORMED [malformed answer at byte 260: invalid number or word]"
+		" rows=1 foreign=0 " NO_TELL " grid=1 asc=1 first=P1 last=P1 layout=0\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"},
+	{"numbers and words where a row before had others", ROWS(NAMED("P1",
+			CELL("pfs_f_rental", "1.50") CELL("o1", "null")) ","
+		NAMED("P2", CELL("pfs_f_rental", "null") CELL("o1", "true")) ","
+		NAMED("P3", CELL("pfs_f_rental", "2e1") CELL("o1", "{}"))),
+		"DONE rows=3 foreign=0 " NO_TELL " grid=1 asc=1 first=P1 last=P3 "
+		"layout=0\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental monthlyRate=15/1\n"
+		"record P2 pfaId=P2 organization=RIO source=Rental\n"
+		"record P3 pfaId=P3 organization=RIO source=Rental monthlyRate=20/0\n"},
 	{"a bad number", "{\"GRID\":{\"x\":01}}",
 		"MALFORMED [malformed answer at byte 15: invalid number or word]"
 		EMPTY(NO_TELL " grid=1")},
@@ -373,6 +403,10 @@ test_limits(void)
 	limits.max_fields = 2;
 	check(strstr(run(text, len, 0, 10, NULL), "too many cells") != NULL,
 		  "more cells than allowed");
+	limits.max_record_bytes = 40;
+	for (cut = 1, ok = true; cut < len && ok; cut++)
+		ok = strstr(run(text, len, cut, len, NULL), "too many cells") != NULL;
+	check(ok, "also in a large row, at every split");
 	limits = saved;
 
 	/* nesting in the envelope, in a row and in a cell */
