@@ -935,7 +935,10 @@ pfa_pages_complete(PfaRunState *state)
 {
 	Reader		reader = {0};
 	PfaGap		gap;
-	int64		next_page = 1 - pfa_coverage_min_page(state->coverage);
+	/* numbers that no page of this run has, read by whichever attempt */
+	int64		next_page = state->keyset ?
+		pfa_coverage_max_page(state->coverage) + 1 :
+		1 - pfa_coverage_min_page(state->coverage);
 	int64		position = 0;
 	char	   *same_gap = NULL;
 	char	   *reached = NULL;
