@@ -92,6 +92,7 @@ void
 pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
 			  Snapshot snapshot, int nkeys)
 {
+	read->ctx = CurrentMemoryContext;
 	read->rel = table_open(pfa_relation_oid(table), AccessShareLock);
 	read->index = index_open(pfa_relation_oid(index), AccessShareLock);
 	read->slot = table_slot_create(read->rel, NULL);
@@ -102,7 +103,11 @@ pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
 void
 pfa_read_seek(PfaRead *read, ScanKey keys, int nkeys)
 {
+	/* The first one allocates what the scan then keeps. */
+	MemoryContext caller = MemoryContextSwitchTo(read->ctx);
+
 	index_rescan(read->scan, keys, nkeys, NULL, 0);
+	MemoryContextSwitchTo(caller);
 }
 
 bool

@@ -48,6 +48,7 @@ extern Oid	pfa_relation_oid(PfaRelation relation);
  */
 typedef struct PfaRead
 {
+	MemoryContext ctx;			/* the caller's, when it was opened */
 	Relation	rel;
 	Relation	index;
 	IndexScanDesc scan;
