@@ -154,9 +154,9 @@ pfa_guc_define(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pfa_vanguard.view_refresh_interval",
 							"Sets how old materialized views may become where the mirror has changed.",
-							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone.",
+							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone. 0 leaves refreshing to pfa_refresh_mv().",
 							&pfa_guc_view_refresh_interval, 15 * 60,
-							1, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
+							0, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pfa_vanguard.slow_query_threshold",
 							"Sets the duration above which a statement on a table of the extension counts as slow.",
