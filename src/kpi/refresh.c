@@ -51,8 +51,11 @@
 #define RETRY_MS		10000
 #define MAX_DOUBLINGS	5
 
-/* A view that another session has locked is worth a short wait only. */
-#define LOCK_TIMEOUT	"5s"
+/*
+ * A view that another session has locked is worth a short wait only: the
+ * scheduler has other work, and comes back.
+ */
+#define LOCK_TIMEOUT	"500ms"
 
 static const char *const refresh_text[PFA_NMVS][2] = {
 	[PFA_MV_KPI_STATS] = {
@@ -232,6 +235,9 @@ begin(void)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED;
+	/* Nobody is to wait for a standby that is not there. */
+	(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	pgstat_report_activity(STATE_RUNNING, NULL);
 }
 

@@ -34,6 +34,13 @@ typedef struct Beneath
 	PfaOverlayList layers;
 } Beneath;
 
+/* Where records and overlays are read, open for a whole call. */
+typedef struct Sources
+{
+	PfaMirrorReader reader;
+	PfaOverlays overlays;
+} Sources;
+
 typedef struct Outcome
 {
 	const char *pfa_id;
@@ -44,8 +51,11 @@ typedef struct Outcome
 
 /* ---- answers ---- */
 
-static Jsonb *
-make_outcome(const Outcome *outcome)
+/* Keys, entries, two numbers and paddings; the id comes on top. */
+#define OUTCOME_ROOM	128
+
+static Size
+write_outcome(char *out, const Outcome *outcome)
 {
 	PfaJsonbItem items[3];
 
@@ -63,7 +73,19 @@ make_outcome(const Outcome *outcome)
 		pfa_jsonb_set_numeric(&items[2], "modificationId",
 							  int64_to_numeric(outcome->modification_id));
 	}
-	return pfa_jsonb_make_object(items, 3);
+	return pfa_jsonb_write_object(out, items, 3);
+}
+
+static Size
+write_outcomes(char *out, const Outcome *outcomes, int n)
+{
+	PfaJsonbTarget target;
+
+	pfa_jsonb_begin_array(&target, out, n);
+	for (int i = 0; i < n; i++)
+		pfa_jsonb_placed(&target, write_outcome(pfa_jsonb_place(&target),
+												&outcomes[i]));
+	return pfa_jsonb_end(&target);
 }
 
 /*
@@ -74,33 +96,35 @@ static Jsonb *
 make_answer(const char *session_id, const char *what,
 			const Outcome *outcomes, int n)
 {
-	PfaJsonbItem *elements = palloc(sizeof(PfaJsonbItem) * Max(n, 1));
-	PfaJsonbItem items[2];
-	PfaJsonbItem *session = &items[0];
-	PfaJsonbItem *list = &items[1];
-	char	   *bytes;
+	bool		list_first = pfa_jsonb_compare_keys(what, strlen(what),
+													"sessionId", 9) < 0;
+	const char *keys[2];
+	PfaJsonbItem session;
+	PfaJsonbTarget target;
+	Size		room = OUTCOME_ROOM;
+	Jsonb	   *answer;
 
 	for (int i = 0; i < n; i++)
-	{
-		Jsonb	   *element = make_outcome(&outcomes[i]);
-
-		pfa_jsonb_set_container(&elements[i], NULL, VARDATA(element),
-								VARSIZE(element) - VARHDRSZ);
-	}
-	bytes = palloc(pfa_jsonb_room(elements, n));
-	if (pfa_jsonb_compare_keys(what, strlen(what), "sessionId", 9) < 0)
-	{
-		list = &items[0];
-		session = &items[1];
-	}
-	pfa_jsonb_set_container(list, what, bytes,
-							pfa_jsonb_write_array(bytes, elements, n));
+		room += OUTCOME_ROOM + outcomes[i].id_len;
 	if (session_id == NULL)
-		pfa_jsonb_set_null(session, "sessionId");
+		pfa_jsonb_set_null(&session, NULL);
 	else
-		pfa_jsonb_set_string(session, "sessionId", session_id,
-							 strlen(session_id));
-	return pfa_jsonb_make_object(items, 2);
+		pfa_jsonb_set_string(&session, NULL, session_id, strlen(session_id));
+	room += session.len;
+	pfa_jsonb_check_size(room);
+	answer = palloc(VARHDRSZ + room);
+
+	keys[list_first ? 0 : 1] = what;
+	keys[list_first ? 1 : 0] = "sessionId";
+	pfa_jsonb_begin_object(&target, VARDATA(answer), keys, 2);
+	if (!list_first)
+		pfa_jsonb_put(&target, &session);
+	pfa_jsonb_placed(&target, write_outcomes(pfa_jsonb_place(&target),
+											 outcomes, n));
+	if (list_first)
+		pfa_jsonb_put(&target, &session);
+	SET_VARSIZE(answer, VARHDRSZ + pfa_jsonb_end(&target));
+	return answer;
 }
 
 static Jsonb *
@@ -121,18 +145,37 @@ answer_drafts(const char *session_id, const char *what,
 
 /* ---- what is beneath a draft ---- */
 
+/* The newest state, not that of the calling statement. */
+static void
+open_sources(Sources *sources, const PfaDraftOwner *owner)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pfa_mirror_reader_open(&sources->reader, owner->organization_id,
+						   GetActiveSnapshot());
+	pfa_overlays_open(&sources->overlays, owner->organization_id,
+					  owner->user_id, GetActiveSnapshot());
+}
+
+static void
+close_sources(Sources *sources)
+{
+	pfa_overlays_close(&sources->overlays);
+	pfa_mirror_reader_close(&sources->reader);
+	PopActiveSnapshot();
+}
+
 /* False where the mirror does not have the record. */
 static bool
-read_beneath(Beneath *beneath, const PfaDraftOwner *owner,
-			 PfaOverlays *overlays, const char *pfa_id, uint32 id_len)
+read_beneath(Beneath *beneath, const PfaDraftOwner *owner, Sources *sources,
+			 const char *pfa_id, uint32 id_len)
 {
 	int			n;
 
 	memset(beneath, 0, sizeof(*beneath));
-	if (!pfa_mirror_record_read(&beneath->record, owner->organization_id,
-								pfa_id, id_len, overlays->snapshot))
+	if (!pfa_mirror_reader_find(&sources->reader, &beneath->record,
+								pfa_id, id_len))
 		return false;
-	pfa_overlays_of_record(overlays, pfa_id, id_len, &beneath->layers);
+	pfa_overlays_of_record(&sources->overlays, pfa_id, id_len, &beneath->layers);
 	n = beneath->layers.n;
 	if (n > 0 && beneath->layers.items[n - 1].state == PFA_STATE_MODIFIED)
 		n--;
@@ -303,13 +346,13 @@ store_draft(const PfaDraftOwner *owner, PfaDraft *draft,
 
 static void
 save_change(const PfaDraftOwner *owner, const PfaChange *change,
-			const char *session_id, PfaOverlays *overlays, Outcome *outcome)
+			const char *session_id, Sources *sources, Outcome *outcome)
 {
 	Beneath		beneath;
 	PfaDraft	draft;
 	Content		content;
 
-	if (!read_beneath(&beneath, owner, overlays, change->pfa_id,
+	if (!read_beneath(&beneath, owner, sources, change->pfa_id,
 					  change->id_len))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -351,17 +394,13 @@ pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
 	PfaChange  *changes = pfa_changes_parse(pfa_field_table(owner->organization_id),
 											modifications, &n);
 	Outcome    *outcomes = palloc0(sizeof(Outcome) * n);
-	PfaOverlays overlays;
+	Sources		sources;
 
-	/* The newest state, not that of the calling statement. */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pfa_overlays_open(&overlays, owner->organization_id, owner->user_id,
-					  GetActiveSnapshot());
+	open_sources(&sources, owner);
 	for (int i = 0; i < n; i++)
-		save_change(owner, &changes[i], session_id, &overlays,
+		save_change(owner, &changes[i], session_id, &sources,
 					&outcomes[changes[i].position]);
-	pfa_overlays_close(&overlays);
-	PopActiveSnapshot();
+	close_sources(&sources);
 	return make_answer(session_id, "saved", outcomes, n);
 }
 
@@ -373,14 +412,14 @@ pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
  * makes a conflict of it.
  */
 static void
-check_draft(const PfaDraftOwner *owner, PfaOverlays *overlays,
+check_draft(const PfaDraftOwner *owner, Sources *sources,
 			const PfaDraft *draft)
 {
 	Beneath		beneath;
 	int			n;
 	PfaJsonbItem *delta = open_items(draft->delta, &n);
 
-	if (!read_beneath(&beneath, owner, overlays, draft->pfa_id,
+	if (!read_beneath(&beneath, owner, sources, draft->pfa_id,
 					  draft->id_len))
 		return;
 	pfa_merge_items(&beneath.merged.items, &beneath.merged.nitems, delta, n);
@@ -391,21 +430,18 @@ check_draft(const PfaDraftOwner *owner, PfaOverlays *overlays,
 Jsonb *
 pfa_draft_commit(const PfaDraftOwner *owner, const char *session_id)
 {
-	PfaOverlays overlays;
+	Sources		sources;
 	PfaDraft   *drafts;
 	int			n;
 
 	drafts = pfa_drafts_lock(owner, session_id, &n);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pfa_overlays_open(&overlays, owner->organization_id, owner->user_id,
-					  GetActiveSnapshot());
+	open_sources(&sources, owner);
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		check_draft(owner, &overlays, &drafts[i]);
+		check_draft(owner, &sources, &drafts[i]);
 	}
-	pfa_overlays_close(&overlays);
-	PopActiveSnapshot();
+	close_sources(&sources);
 	if (n > 0)
 		pfa_drafts_commit(drafts, n);
 	return answer_drafts(session_id, "committed", drafts, n);
