@@ -170,11 +170,14 @@ pfa_guc_define(void)
 							 &pfa_guc_cache_backend,
 							 PFA_CACHE_BACKEND_SHARED_MEMORY, cache_backends,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	/* As max_organizations: it sizes shared memory, or nothing. */
 	DefineCustomIntVariable("pfa_vanguard.cache_size",
 							"Sets how much shared memory cached answers take.",
 							NULL,
 							&pfa_guc_cache_size, 64 * 1024,
-							MIN_CACHE_SIZE, MAX_CACHE_SIZE, PGC_POSTMASTER,
+							MIN_CACHE_SIZE, MAX_CACHE_SIZE,
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP,
 							GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.enabled",
 							 "Sets whether organizations are synced.",
@@ -258,9 +261,9 @@ pfa_guc_define(void)
 		elog(ERROR, "setting \"pfa_vanguard.user_id\" was not defined");
 	DefineCustomIntVariable("pfa_vanguard.view_refresh_interval",
 							"Sets how old materialized views may become where the mirror has changed.",
-							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone.",
+							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone. 0 leaves refreshing to pfa_refresh_mv().",
 							&pfa_guc_view_refresh_interval, 15 * 60,
-							1, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
+							0, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.write_back",
 							 "Sets whether committed modifications are written to PEMS.",
