@@ -307,7 +307,8 @@ check_result(const Beneath *beneath, const PfaChange *change,
 
 	pfa_merge_items(&items, &n, content->delta, content->ndelta);
 	pfa_change_check_periods(change->pfa_id, items, n,
-							 change->items, change->nitems);
+							 change->items, change->nitems,
+							 "Change both in one delta.");
 }
 
 /* Store what has become of the draft; false: a concurrent call was first. */
@@ -344,46 +345,72 @@ store_draft(const PfaDraftOwner *owner, PfaDraft *draft,
 	return pfa_draft_insert(owner, draft);
 }
 
+/* What the user sees of the record without the draft, as it is now. */
 static void
-save_change(const PfaDraftOwner *owner, const PfaChange *change,
-			const char *session_id, Sources *sources, Outcome *outcome)
+read_now(Beneath *beneath, const PfaDraftOwner *owner,
+		 const PfaChange *change)
 {
-	Beneath		beneath;
-	PfaDraft	draft;
-	Content		content;
+	Sources		sources;
+	bool		found;
 
-	if (!read_beneath(&beneath, owner, sources, change->pfa_id,
-					  change->id_len))
+	open_sources(&sources, owner);
+	found = read_beneath(beneath, owner, &sources, change->pfa_id,
+						 change->id_len);
+	close_sources(&sources);
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("record \"%s\" does not exist in organization \"%s\"",
 						change->pfa_id, owner->organization_id),
 				 errhint("New records are made in PEMS; a sync brings them here.")));
-	for (int attempt = 0;; attempt++)
-	{
-		if (!pfa_draft_lock(owner, change->pfa_id, &draft))
-			memset(&draft, 0, sizeof(draft));
-		content.delta = open_items(draft.delta, &content.ndelta);
-		content.base = open_items(draft.base, &content.nbase);
-		pfa_merge_items(&content.delta, &content.ndelta,
-						change->items, change->nitems);
-		drop_equal(&content, change, &beneath);
-		complete_base(&content, &beneath);
-		check_result(&beneath, change, &content);
-		if (store_draft(owner, &draft, &content, change, session_id,
-						&beneath))
-			break;
-		if (attempt == MAX_ATTEMPTS)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not save the draft of record \"%s\" due to concurrent drafts",
-							change->pfa_id)));
-		CHECK_FOR_INTERRUPTS();
-	}
+}
+
+/*
+ * The draft is locked before anything else is looked at: its user may have
+ * committed it in another session meanwhile, and what is beneath has then
+ * become another.
+ */
+static bool
+try_change(const PfaDraftOwner *owner, const PfaChange *change,
+		   const char *session_id, Outcome *outcome)
+{
+	Beneath		beneath;
+	PfaDraft	draft = {0};
+	Content		content;
+
+	if (!pfa_draft_lock(owner, change->pfa_id, &draft))
+		memset(&draft, 0, sizeof(draft));
+	read_now(&beneath, owner, change);
+	content.delta = open_items(draft.delta, &content.ndelta);
+	content.base = open_items(draft.base, &content.nbase);
+	pfa_merge_items(&content.delta, &content.ndelta,
+					change->items, change->nitems);
+	drop_equal(&content, change, &beneath);
+	complete_base(&content, &beneath);
+	check_result(&beneath, change, &content);
+	if (!store_draft(owner, &draft, &content, change, session_id, &beneath))
+		return false;
 	outcome->pfa_id = change->pfa_id;
 	outcome->id_len = change->id_len;
 	outcome->modification_id = draft.modification_id;
 	outcome->version = draft.version;
+	return true;
+}
+
+static void
+save_change(const PfaDraftOwner *owner, const PfaChange *change,
+			const char *session_id, Outcome *outcome)
+{
+	for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (try_change(owner, change, session_id, outcome))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not save the draft of record \"%s\" due to concurrent drafts",
+					change->pfa_id)));
 }
 
 Jsonb *
@@ -394,13 +421,11 @@ pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
 	PfaChange  *changes = pfa_changes_parse(pfa_field_table(owner->organization_id),
 											modifications, &n);
 	Outcome    *outcomes = palloc0(sizeof(Outcome) * n);
-	Sources		sources;
 
-	open_sources(&sources, owner);
+	/* In byte order of ids, so that two calls cannot wait for one another. */
 	for (int i = 0; i < n; i++)
-		save_change(owner, &changes[i], session_id, &sources,
+		save_change(owner, &changes[i], session_id,
 					&outcomes[changes[i].position]);
-	close_sources(&sources);
 	return make_answer(session_id, "saved", outcomes, n);
 }
 
@@ -424,7 +449,8 @@ check_draft(const PfaDraftOwner *owner, Sources *sources,
 		return;
 	pfa_merge_items(&beneath.merged.items, &beneath.merged.nitems, delta, n);
 	pfa_change_check_periods(draft->pfa_id, beneath.merged.items,
-							 beneath.merged.nitems, delta, n);
+							 beneath.merged.nitems, delta, n,
+							 "The record has changed since. Draft both dates anew, or discard the draft with pfa_discard.");
 }
 
 Jsonb *
