@@ -25,7 +25,7 @@ EXTRA_CLEAN = build tmp_check
 PG_CPPFLAGS = -I$(CURDIR)/src -DPFA_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type
-SHLIB_LINK = -lcurl
+SHLIB_LINK = -lcurl -lhiredis
 
 # What "make installcheck" runs; everything it writes goes to TEST_OUT.
 TEST_OUT ?= $(CURDIR)/build/test

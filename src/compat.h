@@ -56,6 +56,22 @@
 	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* Number of the running transaction among those of this process. */
+#if PG_VERSION_NUM >= 170000
+#define pfa_local_transaction() (MyProc->vxid.lxid)
+#else
+#define pfa_local_transaction() (MyProc->lxid)
+#endif
+
+/* The server's own entry of a setting that exists. */
+#if PG_VERSION_NUM >= 160000
+#define pfa_find_setting(name) find_option((name), false, true, 0)
+#else
+#define pfa_find_setting(name) \
+	pfa_search_setting(get_guc_variables(), GetNumConfigOptions(), (name))
+#define PFA_SEARCH_SETTING
+#endif
+
 /* Which indexes an update has left out of date. */
 #if PG_VERSION_NUM >= 160000
 #define PfaUpdateIndexes TU_UpdateIndexes

@@ -154,6 +154,7 @@ CREATE TABLE @extschema@.pfa_sync_page (
     page_no bigint NOT NULL,
     lower_id text COLLATE "C",
     upper_id text COLLATE "C",
+    upper_is_ours boolean NOT NULL,
     counts bigint[] NOT NULL
 ) WITH (vacuum_truncate = false);
 CREATE INDEX pfa_sync_page_run ON @extschema@.pfa_sync_page (run_id);
@@ -161,9 +162,10 @@ COMMENT ON TABLE @extschema@.pfa_sync_page IS 'which part of the listing a run h
 
 CREATE TABLE @extschema@.pfa_sync_vanished (
     run_id bigint NOT NULL,
+    page_no bigint NOT NULL,
     pfa_id text COLLATE "C" NOT NULL
 ) WITH (vacuum_truncate = false);
-CREATE INDEX pfa_sync_vanished_run ON @extschema@.pfa_sync_vanished (run_id);
+CREATE INDEX pfa_sync_vanished_run ON @extschema@.pfa_sync_vanished (run_id, page_no);
 COMMENT ON TABLE @extschema@.pfa_sync_vanished IS 'mirror records that a run in progress did not find in PEMS; emptied when the run ends';
 
 CREATE TABLE @extschema@.pfa_rejected_record (

@@ -12,7 +12,7 @@
 
 /*
  * Every function and relation of the extension is on this list, and the tests
- * see to it.  Level owner: granted to nobody.
+ * see to it.  Level owner: granted to nobody; level public: left to everybody.
  */
 CREATE FUNCTION @extschema@.pfa_access_list()
 RETURNS TABLE (level text, kind text, name text)
@@ -44,6 +44,7 @@ BEGIN ATOMIC
         ('monitor', 'relation', 'pfa_sync_status'),
         ('monitor', 'relation', 'pfa_workers'),
         ('monitor', 'routine', 'pfa_alerts_rows'),
+        ('monitor', 'routine', 'pfa_cache_stats_rows'),
         ('monitor', 'routine', 'pfa_health'),
         ('monitor', 'routine', 'pfa_metrics_api'),
         ('monitor', 'routine', 'pfa_metrics_cache'),
@@ -67,11 +68,19 @@ BEGIN ATOMIC
         ('monitor', 'routine', 'pfa_workers_rows'),
 
         -- records, as far as the caller's organizations go
+        ('reader', 'relation', 'pfa_conflict'),
+        ('reader', 'relation', 'pfa_merged_live'),
+        ('reader', 'relation', 'pfa_mirror'),
+        ('reader', 'relation', 'pfa_modification'),
+        ('reader', 'relation', 'pfa_user_organization'),
         ('reader', 'routine', 'pfa_ai_cache_key'),
         ('reader', 'routine', 'pfa_get'),
         ('reader', 'routine', 'pfa_kpi_stats'),
+        ('reader', 'routine', 'pfa_merged_row'),
         ('reader', 'routine', 'pfa_organization_config'),
+        ('reader', 'routine', 'pfa_own_permissions'),
         ('reader', 'routine', 'pfa_permissions'),
+        ('reader', 'routine', 'pfa_read_permissions'),
         ('reader', 'routine', 'pfa_record'),
         ('reader', 'routine', 'pfa_stats'),
         ('reader', 'routine', 'pfa_timeline_bounds'),
@@ -109,14 +118,21 @@ BEGIN ATOMIC
         ('operator', 'routine', 'pfa_test_source'),
 
         -- the owner's: superusers' decisions, and inner parts
+        ('owner', 'relation', 'pfa_conflict_id_seq'),
         ('owner', 'relation', 'pfa_credential_origin'),
         ('owner', 'relation', 'pfa_event_log_id_seq'),
-        ('owner', 'relation', 'pfa_mirror'),
+        ('owner', 'relation', 'pfa_kpi'),
+        ('owner', 'relation', 'pfa_kpi_delta'),
+        ('owner', 'relation', 'pfa_modification_id_seq'),
+        ('owner', 'relation', 'pfa_mv_change'),
+        ('owner', 'relation', 'pfa_mv_refresh'),
         ('owner', 'relation', 'pfa_sync_page'),
         ('owner', 'relation', 'pfa_sync_run_id_seq'),
         ('owner', 'relation', 'pfa_sync_state'),
         ('owner', 'relation', 'pfa_sync_vanished'),
         ('owner', 'routine', 'pfa_access_list'),
+        ('owner', 'routine', 'pfa_kpi_facets'),
+        ('owner', 'routine', 'pfa_mirror_kpi'),
         ('owner', 'routine', 'pfa_access_objects'),
         ('owner', 'routine', 'pfa_adopt_database'),
         -- whoever may fill the cache can put words into others' mouths
@@ -124,11 +140,19 @@ BEGIN ATOMIC
         ('owner', 'routine', 'pfa_cache_set'),
         ('owner', 'routine', 'pfa_field_mapping_added'),
         ('owner', 'routine', 'pfa_field_mapping_changed'),
+        ('owner', 'routine', 'pfa_field_mapping_forget'),
         ('owner', 'routine', 'pfa_grant_access'),
         ('owner', 'routine', 'pfa_mirror_derive'),
+        ('owner', 'routine', 'pfa_note_change'),
         ('owner', 'routine', 'pfa_pems_validator'),
         ('owner', 'routine', 'pfa_revoke_access'),
-        ('owner', 'routine', 'pfa_set_access');
+        ('owner', 'routine', 'pfa_set_access'),
+        ('owner', 'routine', 'pfa_touched_columns'),
+
+        -- policies ask these, with the rights of whoever reads a table
+        ('public', 'routine', 'pfa_current_user_id'),
+        ('public', 'routine', 'pfa_is_operator'),
+        ('public', 'routine', 'pfa_my_organizations');
 END;
 COMMENT ON FUNCTION @extschema@.pfa_access_list() IS 'which level of pfa_grant_access is granted what';
 REVOKE ALL ON FUNCTION @extschema@.pfa_access_list() FROM PUBLIC;
@@ -204,7 +228,7 @@ BEGIN
 
     FOR object IN EXECUTE format(
         'SELECT name, privilege, array_position($1, level) <= $2 AS granted '
-        'FROM %I.pfa_access_objects() WHERE level <> ''owner'' ORDER BY name',
+        'FROM %I.pfa_access_objects() WHERE level NOT IN (''owner'', ''public'') ORDER BY name',
         schema) USING levels, height
     LOOP
         IF object.privilege IS NULL THEN

@@ -17,6 +17,7 @@
 
 #include "catalog/pfa_catalog.h"
 #include "catalog/spi.h"
+#include "catalog/user_organization.h"
 #include "kpi/compact.h"
 #include "kpi/refresh.h"
 #include "kpi/stats.h"
@@ -30,28 +31,18 @@ PG_FUNCTION_INFO_V1(pfa_kpi_rebuild);
 PG_FUNCTION_INFO_V1(pfa_timeline_bounds);
 PG_FUNCTION_INFO_V1(pfa_refresh_mv);
 
-/*
- * Whether the caller may see the organization: the one place where functions
- * of this file ask.
- */
+/* Whether the caller may see the organization. */
 static bool
 may_read(const PfaKpiText *organization)
 {
-	return true;
+	char	   *name = pnstrdup(organization->ptr, organization->len);
+	bool		may = pfa_caller_role(name) >= PFA_ROLE_VIEWER;
+
+	pfree(name);
+	return may;
 }
 
-static void
-check_may_read(const char *organization_id)
-{
-	PfaKpiText	organization = {organization_id, strlen(organization_id)};
-
-	if (!may_read(&organization))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for organization \"%s\"",
-						organization_id)));
-}
-
+/* The organization that is asked for; NULL: all that the caller may see. */
 static char *
 organization_argument(FunctionCallInfo fcinfo)
 {
@@ -60,7 +51,7 @@ organization_argument(FunctionCallInfo fcinfo)
 	if (PG_ARGISNULL(0))
 		return NULL;
 	organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	check_may_read(organization_id);
+	pfa_caller_require(organization_id, PFA_ROLE_VIEWER);
 	return organization_id;
 }
 
@@ -79,7 +70,9 @@ pfa_kpi_stats(PG_FUNCTION_ARGS)
 	char	   *organization_id = organization_argument(fcinfo);
 
 	InitMaterializedSRF(fcinfo, 0);
-	pfa_kpi_stats_rows(own_schema(fcinfo), organization_id, may_read,
+	/* One organization has been asked about, many are one by one. */
+	pfa_kpi_stats_rows(own_schema(fcinfo), organization_id,
+					   organization_id == NULL ? may_read : NULL,
 					   result->setResult, result->setDesc);
 	return (Datum) 0;
 }
@@ -91,7 +84,7 @@ pfa_stats(PG_FUNCTION_ARGS)
 	char	   *organization_id = organization_argument(fcinfo);
 
 	PG_RETURN_JSONB_P(pfa_kpi_document(own_schema(fcinfo), organization_id,
-									   NULL));
+									   pfa_caller_id()));
 }
 
 /* pfa_kpi_facets() */
@@ -101,35 +94,54 @@ pfa_kpi_facets(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
-	pfa_kpi_facet_rows(own_schema(fcinfo), may_read,
-					   result->setResult, result->setDesc);
+	pfa_kpi_facet_rows(own_schema(fcinfo), result->setResult,
+					   result->setDesc);
 	return (Datum) 0;
 }
 
+/* Whether the caller may see the row, by the organization in column 1. */
+static bool
+may_read_row(HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, 1, desc, &isnull);
+	text	   *name;
+	PfaKpiText	organization;
+
+	if (isnull)
+		return false;
+	name = DatumGetTextPP(value);
+	organization.ptr = VARDATA_ANY(name);
+	organization.len = VARSIZE_ANY_EXHDR(name);
+	return may_read(&organization);
+}
+
 /*
- * The result of a statement as the result of the function, less what the
- * caller may not see by its first column.
+ * Return the rows of a statement that the caller may see.  The statement runs
+ * as the extension's owner, who may see all, so the caller is asked about when
+ * it has ended.
  */
 static void
-return_rows(ReturnSetInfo *result, uint64 nrows)
+return_rows(FunctionCallInfo fcinfo, const char *text, int nargs,
+			const Oid *argtypes, Datum *values, const char *nulls)
 {
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext caller = CurrentMemoryContext;
+	HeapTuple  *tuples;
+	uint64		nrows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	nrows = pfa_spi_execute(text, nargs, argtypes, values, nulls, true);
+	MemoryContextSwitchTo(caller);
+	tuples = palloc_extended(sizeof(HeapTuple) * Max(nrows, 1),
+							 MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < nrows; i++)
+		tuples[i] = heap_copytuple(SPI_tuptable->vals[i]);
+	pfa_spi_finish();
 	for (uint64 i = 0; i < nrows; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		bool		isnull;
-		Datum		value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1,
-										  &isnull);
-
-		if (!isnull)
-		{
-			text	   *name = DatumGetTextPP(value);
-			PfaKpiText	organization = {VARDATA_ANY(name),
-			VARSIZE_ANY_EXHDR(name)};
-
-			if (!may_read(&organization))
-				continue;
-		}
-		tuplestore_puttuple(result->setResult, tuple);
+		if (may_read_row(tuples[i], result->setDesc))
+			tuplestore_puttuple(result->setResult, tuples[i]);
 	}
 }
 
@@ -195,13 +207,7 @@ static const char *const verify_text =
 Datum
 pfa_kpi_verify(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	uint64		nrows;
-
-	InitMaterializedSRF(fcinfo, 0);
-	nrows = pfa_spi_execute(verify_text, 0, NULL, NULL, NULL, true);
-	return_rows(result, nrows);
-	pfa_spi_finish();
+	return_rows(fcinfo, verify_text, 0, NULL, NULL, NULL);
 	return (Datum) 0;
 }
 
@@ -209,24 +215,20 @@ pfa_kpi_verify(PG_FUNCTION_ARGS)
 Datum
 pfa_timeline_bounds(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *organization_id = organization_argument(fcinfo);
 	Oid			argtypes[1] = {TEXTOID};
 	Datum		values[1];
 	char		nulls[1];
-	uint64		nrows;
 
-	InitMaterializedSRF(fcinfo, 0);
 	pfa_spi_set_text(values, nulls, 0, organization_id);
-	nrows = pfa_spi_execute("SELECT organization_id, plan_start, plan_end, "
-							"forecast_start, forecast_end, actual_start, "
-							"actual_end, record_count "
-							"FROM @.@.mv_pfa_timeline_bounds "
-							"WHERE $1 IS NULL OR organization_id = $1 "
-							"ORDER BY organization_id",
-							1, argtypes, values, nulls, true);
-	return_rows(result, nrows);
-	pfa_spi_finish();
+	return_rows(fcinfo,
+				"SELECT organization_id, plan_start, plan_end, "
+				"forecast_start, forecast_end, actual_start, "
+				"actual_end, record_count "
+				"FROM @.@.mv_pfa_timeline_bounds "
+				"WHERE $1 IS NULL OR organization_id = $1 "
+				"ORDER BY organization_id",
+				1, argtypes, values, nulls);
 	return (Datum) 0;
 }
 
@@ -288,6 +290,7 @@ pfa_refresh_mv(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		busy = false;
 
+	PreventCommandDuringRecovery("pfa_refresh_mv()");
 	check_view_name(fcinfo);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < PFA_NMVS; i++)

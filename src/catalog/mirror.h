@@ -70,6 +70,31 @@ typedef struct PfaMirrorColumn
 /* NULL where no column repeats the key. */
 extern const PfaMirrorColumn *pfa_mirror_column(const char *key, size_t len);
 
+/*
+ * Columns are numbered from 0 here, and columns that a change touches are a
+ * mask of these numbers, with PFA_TOUCHED_ANY in each mask of a change.
+ */
+extern const PfaMirrorColumn *pfa_mirror_columns(int *ncolumns);
+extern int	pfa_mirror_column_number(const PfaMirrorColumn *column);
+
+#define PFA_TOUCHED_ANY		(UINT64CONST(1) << 62)
+
+/* The three costs, in the order of PfaPeriod. */
+extern const PfaMirrorColumn *pfa_mirror_cost_column(int period);
+
+/*
+ * Columns whose merged value can differ once delta is laid over a record: those
+ * of its keys, and costs that a key feeds.
+ */
+extern uint64 pfa_mirror_touched(const JsonbContainer *delta);
+
+/*
+ * A column's value from a member of data, NULL for none; no value where it does
+ * not fit.  What it points to is the member's or palloc'd.
+ */
+extern Datum pfa_mirror_derive_column(const PfaMirrorColumn *column,
+									  const JsonbValue *value, bool *isnull);
+
 /* Blank derived columns: null, and false for the flags. */
 extern void pfa_mirror_blank(Datum *values, bool *nulls);
 

@@ -15,6 +15,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
+#include "catalog/cost.h"
+#include "catalog/jsonb_items.h"
 #include "catalog/mirror.h"
 
 static const PfaMirrorColumn columns[] = {
@@ -42,6 +44,49 @@ static const PfaMirrorColumn columns[] = {
 	{"isFundsTransferable", PFA_MIRROR_IS_FUNDS_TRANSFERABLE,
 	PFA_KIND_BOOLEAN},
 };
+
+/* Keys that costs are computed from, and the costs of which periods. */
+#define PLAN		1
+#define FORECAST	2
+#define ACTUAL		4
+
+static const struct
+{
+	const char *key;
+	int			periods;
+}			cost_keys[] = {
+	{"source", PLAN | FORECAST | ACTUAL},
+	{"monthlyRate", PLAN | FORECAST | ACTUAL},
+	{"purchasePrice", PLAN | FORECAST | ACTUAL},
+	{"originalStart", PLAN},
+	{"originalEnd", PLAN},
+	{"forecastStart", FORECAST},
+	{"forecastEnd", FORECAST},
+	{"actualStart", ACTUAL},
+	{"actualEnd", ACTUAL},
+	{"isActualized", ACTUAL},
+};
+
+const PfaMirrorColumn *
+pfa_mirror_columns(int *ncolumns)
+{
+	*ncolumns = lengthof(columns);
+	return columns;
+}
+
+int
+pfa_mirror_column_number(const PfaMirrorColumn *column)
+{
+	return (int) (column - columns);
+}
+
+const PfaMirrorColumn *
+pfa_mirror_cost_column(int period)
+{
+	static const char *const keys[] = {"planCost", "forecastCost", "actualCost"};
+
+	return pfa_mirror_column(keys[period], strlen(keys[period]));
+}
 
 const PfaMirrorColumn *
 pfa_mirror_column(const char *key, size_t len)
@@ -105,6 +150,47 @@ pfa_mirror_parse_date(const char *text, size_t len, int32 *days)
 		return false;
 	*days = date2j(year, month, day) - POSTGRES_EPOCH_JDATE;
 	return true;
+}
+
+static uint64
+cost_columns(const char *key, size_t len)
+{
+	uint64		touched = 0;
+
+	for (size_t i = 0; i < lengthof(cost_keys); i++)
+	{
+		if (strlen(cost_keys[i].key) != len ||
+			memcmp(cost_keys[i].key, key, len) != 0)
+			continue;
+		for (int period = 0; period < PFA_NPERIODS; period++)
+		{
+			if (cost_keys[i].periods & (1 << period))
+				touched |= UINT64CONST(1) <<
+					pfa_mirror_column_number(pfa_mirror_cost_column(period));
+		}
+	}
+	return touched;
+}
+
+uint64
+pfa_mirror_touched(const JsonbContainer *delta)
+{
+	int			n = pfa_jsonb_nmembers(delta);
+	PfaJsonbItem *items = palloc(sizeof(PfaJsonbItem) * Max(n, 1));
+	uint64		touched = PFA_TOUCHED_ANY;
+
+	n = pfa_jsonb_members(delta, items);
+	for (int i = 0; i < n; i++)
+	{
+		const PfaMirrorColumn *column = pfa_mirror_column(items[i].key,
+														  items[i].key_len);
+
+		if (column != NULL)
+			touched |= UINT64CONST(1) << pfa_mirror_column_number(column);
+		touched |= cost_columns(items[i].key, items[i].key_len);
+	}
+	pfree(items);
+	return touched;
 }
 
 static const char *
@@ -198,6 +284,19 @@ derive_value(const PfaMirrorColumn *column, const JsonbValue *value,
 			return true;
 	}
 	return false;
+}
+
+Datum
+pfa_mirror_derive_column(const PfaMirrorColumn *column,
+						 const JsonbValue *value, bool *isnull)
+{
+	Datum		datum;
+
+	*isnull = false;
+	if (value != NULL && derive_value(column, value, &datum))
+		return datum;
+	*isnull = column->kind != PFA_KIND_BOOLEAN;
+	return BoolGetDatum(false);
 }
 
 void

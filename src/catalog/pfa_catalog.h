@@ -130,12 +130,17 @@ typedef struct PfaPageRow
 	int64		page_no;
 	char	   *lower_id;		/* NULL: from the beginning */
 	char	   *upper_id;		/* NULL: to the end */
+	bool		upper_is_ours;	/* the page has our record of that id */
 	PfaRunCounts counts;
 } PfaPageRow;
 
 extern void pfa_page_insert(int64 run_id, const PfaPageRow *page);
 extern PfaPageRow *pfa_page_list(int64 run_id, int *npages);
-extern void pfa_vanished_insert(int64 run_id, const char **ids, int nids);
+extern void pfa_vanished_insert(int64 run_id, int64 page_no,
+								const char **ids, int nids);
+/* What an attempt at the page has left; or, of all pages that were not read. */
+extern void pfa_vanished_forget(int64 run_id, int64 page_no);
+extern void pfa_vanished_forget_unread(int64 run_id);
 /* vanished.c: read side of the same, distinct ids in byte order */
 extern int64 pfa_vanished_count(int64 run_id);
 extern const char **pfa_vanished_next(int64 run_id, const char *after,

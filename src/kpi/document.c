@@ -14,29 +14,18 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
+#include "catalog/overlay.h"
+#include "kpi/drafts.h"
 #include "kpi/stats.h"
 
-/* ---- what the caller sees otherwise ---- */
-
 static void
-add_draft(const PfaKpiDraft *draft, void *arg)
-{
-	PfaKpiSet  *records = arg;
-
-	if (draft->stored_values != NULL)
-		pfa_kpi_record(records, draft->stored_values, draft->stored_nulls, -1);
-	if (draft->merged_values != NULL)
-		pfa_kpi_record(records, draft->merged_values, draft->merged_nulls, 1);
-}
-
-static void
-add_drafts(PfaKpiSet *set, const char *organization_id,
-		   PfaKpiDraftSource drafts)
+add_drafts(PfaKpiSet *set, const char *organization_id, const char *user_id,
+		   int64 *states)
 {
 	PfaKpiSet  *records = pfa_kpi_set_create();
 	PfaKpiSet  *facets;
 
-	drafts(organization_id, add_draft, records);
+	pfa_kpi_drafts(records, organization_id, user_id, states);
 	facets = pfa_kpi_set_expand(records);
 	for (int i = 0; i < facets->ngroups; i++)
 		pfa_kpi_group_add(set, pfa_kpi_set_enter(set, &facets->groups[i]->key),
@@ -257,6 +246,20 @@ push_states(JsonbParseState **state, const PfaKpiSet *set)
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
+/* Pristine and synced records are as PEMS has them, and not counted. */
+static void
+push_sync_states(JsonbParseState **state, const int64 *states)
+{
+	push_key(state, "countsBySyncState");
+	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < PFA_NSTATES; i++)
+	{
+		if (i != PFA_STATE_PRISTINE && i != PFA_STATE_SYNCED)
+			push_count(state, pfa_state_names[i], states[i]);
+	}
+	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
+}
+
 /* Of the columns of the key one is set at most. */
 static const PfaKpiText *
 label_of(const PfaKpiGroup *group)
@@ -306,21 +309,22 @@ push_breakdown(JsonbParseState **state, const char *key, const char *label,
 
 Jsonb *
 pfa_kpi_document(Oid schema, const char *organization_id,
-				 PfaKpiDraftSource drafts)
+				 const char *user_id)
 {
 	PfaKpiSet  *set = pfa_kpi_read_set(schema, organization_id,
 									   PFA_KPI_STATE);
 	JsonbParseState *state = NULL;
 	PfaKpiText	organization = {organization_id, strlen(organization_id)};
+	int64		states[PFA_NSTATES] = {0};
 	JsonbValue *document;
 
-	if (drafts != NULL)
-		add_drafts(set, organization_id, drafts);
+	add_drafts(set, organization_id, user_id, states);
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push_text(&state, "organizationId", &organization);
 	push_totals(&state, set);
 	push_states(&state, set);
+	push_sync_states(&state, states);
 	push_breakdown(&state, "byCategory", "category",
 				   regroup(set, PFA_KPI_CATEGORY_SOURCE, reduce_to_category));
 	push_breakdown(&state, "bySource", "source",

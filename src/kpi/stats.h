@@ -23,37 +23,19 @@ extern PfaKpiSet *pfa_kpi_read_set(Oid schema, const char *organization_id,
 /* Whether the caller may see an organization. */
 typedef bool (*PfaKpiFilter) (const PfaKpiText *organization);
 
-/* Rows of pfa_kpi_stats(); organization_id NULL: of all that filter allows. */
+/*
+ * Rows of pfa_kpi_stats(); organization_id NULL: of all organizations, or all
+ * that filter, if there is one, allows.
+ */
 extern void pfa_kpi_stats_rows(Oid schema, const char *organization_id,
 							   PfaKpiFilter filter, Tuplestorestate *rows,
 							   TupleDesc desc);
 /* Rows of pfa_kpi_facets(). */
-extern void pfa_kpi_facet_rows(Oid schema, PfaKpiFilter filter,
-							   Tuplestorestate *rows, TupleDesc desc);
+extern void pfa_kpi_facet_rows(Oid schema, Tuplestorestate *rows,
+							   TupleDesc desc);
 
-/*
- * A record that the caller sees otherwise than the mirror has it: columns of
- * pfa_mirror as stored, and as derived from the record with its drafts.
- */
-typedef struct PfaKpiDraft
-{
-	const Datum *stored_values; /* NULL: the mirror does not have it */
-	const bool *stored_nulls;
-	const Datum *merged_values; /* NULL: gone */
-	const bool *merged_nulls;
-} PfaKpiDraft;
-
-typedef void (*PfaKpiDraftFunction) (const PfaKpiDraft *draft, void *arg);
-
-/*
- * Call function for each of the caller's drafts of the organization.  Set by
- * whoever knows of drafts; without it there are none.
- */
-typedef void (*PfaKpiDraftSource) (const char *organization_id,
-								   PfaKpiDraftFunction function, void *arg);
-
-/* The document of pfa_stats(). */
+/* The document of pfa_stats(), as the user sees the organization. */
 extern Jsonb *pfa_kpi_document(Oid schema, const char *organization_id,
-							   PfaKpiDraftSource drafts);
+							   const char *user_id);
 
 #endif							/* PFA_KPI_STATS_H */

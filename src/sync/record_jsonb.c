@@ -23,18 +23,10 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
+#include "catalog/cost.h"
 #include "catalog/mirror.h"
 #include "sync/record_jsonb.h"
 
-/* numeric.c: the stored form of a number with up to 63 digits of fraction */
-#define NUMERIC_IS_SHORT		0x8000
-#define NUMERIC_SHORT_NEGATIVE	0x2000
-#define NUMERIC_SHORT_DSCALE	7	/* shift */
-#define NUMERIC_SHORT_MAX_DSCALE 63
-#define NUMERIC_SHORT_WEIGHT	0x7F
-
-/* Varlena header, numeric header, digits of a 128-bit number, padding. */
-#define NUMBER_BYTES	32
 #define DATE_BYTES		10
 
 #define CHUNK_BYTES		((size_t) 1024 * 1024)
@@ -94,17 +86,6 @@ struct PfaRowBuilder
 	char	   *free;
 	size_t		nfree;
 	size_t		used;
-};
-
-static const uint64 powers_of_ten[] = {
-	UINT64CONST(1), UINT64CONST(10), UINT64CONST(100), UINT64CONST(1000),
-	UINT64CONST(10000), UINT64CONST(100000), UINT64CONST(1000000),
-	UINT64CONST(10000000), UINT64CONST(100000000), UINT64CONST(1000000000),
-	UINT64CONST(10000000000), UINT64CONST(100000000000),
-	UINT64CONST(1000000000000), UINT64CONST(10000000000000),
-	UINT64CONST(100000000000000), UINT64CONST(1000000000000000),
-	UINT64CONST(10000000000000000), UINT64CONST(100000000000000000),
-	UINT64CONST(1000000000000000000)
 };
 
 /* ---- once a mapping ---- */
@@ -208,7 +189,7 @@ lay_out_keys(PfaRowBuilder *builder)
 	 */
 	builder->fixed_bytes = VARHDRSZ + builder->head_bytes +
 		n * sizeof(JEntry) + builder->keys_bytes +
-		n * (NUMBER_BYTES + VARHDRSZ + sizeof(int32)) + MAXIMUM_ALIGNOF;
+		n * (PFA_NUMERIC_BYTES + VARHDRSZ + sizeof(int32)) + MAXIMUM_ALIGNOF;
 }
 
 PfaRowBuilder *
@@ -283,89 +264,6 @@ consume(PfaRowBuilder *builder, size_t size)
 
 /* ---- values ---- */
 
-/*
- * Write mantissa / 10^scale, shown with dscale >= scale digits of fraction, as
- * a numeric with a four-byte header.  Returns its size.  scale is at most
- * NUMERIC_SHORT_MAX_DSCALE.
- */
-static uint32
-write_number(char *out, int64 mantissa, int scale, int dscale)
-{
-	uint64		rest = mantissa < 0 ? -(uint64) mantissa : (uint64) mantissa;
-	int			fraction = (scale + 3) / 4; /* base-10000 digits of it */
-	int			pad = fraction * 4 - scale;
-	int16		digits[8];
-	int			ndigits = 0;
-	int			weight;
-	int			trailing = 0;
-	uint16		header;
-
-	/* The lowest base-10000 digit may be partly fraction, so shift first. */
-	if (pad > 0 && rest != 0)
-	{
-		uint64		low = powers_of_ten[4 - pad];
-
-		digits[ndigits++] = (int16) (rest % low * powers_of_ten[pad]);
-		rest /= low;
-	}
-	while (rest != 0)
-	{
-		digits[ndigits++] = (int16) (rest % 10000);
-		rest /= 10000;
-	}
-	while (ndigits > 0 && digits[ndigits - 1] == 0)
-		ndigits--;
-	while (trailing < ndigits && digits[trailing] == 0)
-		trailing++;
-	weight = ndigits == 0 ? 0 : ndigits - fraction - 1;
-
-	header = NUMERIC_IS_SHORT | (dscale << NUMERIC_SHORT_DSCALE) |
-		(weight & NUMERIC_SHORT_WEIGHT);
-	if (mantissa < 0)
-		header |= NUMERIC_SHORT_NEGATIVE;
-	SET_VARSIZE(out, VARHDRSZ + sizeof(uint16) +
-				(ndigits - trailing) * sizeof(int16));
-	memcpy(out + VARHDRSZ, &header, sizeof(header));
-	out += VARHDRSZ + sizeof(uint16);
-	for (int i = ndigits - 1; i >= trailing; i--)
-	{
-		memcpy(out, &digits[i], sizeof(int16));
-		out += sizeof(int16);
-	}
-	return VARHDRSZ + sizeof(uint16) + (ndigits - trailing) * sizeof(int16);
-}
-
-/* A number that write_number does not take. */
-static inline bool
-is_odd_number(const PfaValue *value)
-{
-	return value->ptr != NULL || value->scale < 0 ||
-		value->scale > NUMERIC_SHORT_MAX_DSCALE;
-}
-
-/* The value as the server's numeric, for arithmetic and odd sizes. */
-static Numeric
-value_numeric(const PfaValue *value)
-{
-	char	   *text;
-
-	if (!is_odd_number(value))
-	{
-		char	   *out = palloc(NUMBER_BYTES);
-
-		write_number(out, value->mantissa, value->scale, value->scale);
-		return (Numeric) out;
-	}
-	if (value->ptr != NULL)
-		text = pnstrdup(value->ptr, value->len);
-	else
-		text = psprintf(INT64_FORMAT "e%d", value->mantissa, -value->scale);
-	return DatumGetNumeric(DirectFunctionCall3(numeric_in,
-											   CStringGetDatum(text),
-											   ObjectIdGetDatum(InvalidOid),
-											   Int32GetDatum(-1)));
-}
-
 static inline void
 write_digits(char *out, int value, int ndigits)
 {
@@ -397,13 +295,6 @@ write_date(char *out, int32 days)
 
 /* ---- costs ---- */
 
-typedef enum CostResult
-{
-	COST_NONE,
-	COST_CENTS,
-	COST_LARGE
-} CostResult;
-
 static inline const PfaValue *
 field_value(const PfaRecord *record, int field)
 {
@@ -412,97 +303,20 @@ field_value(const PfaRecord *record, int field)
 	return &record->values[field];
 }
 
-/* Round to 2 decimals, half away from zero; false where it does not fit. */
-static bool
-round_to_cents(const PfaValue *value, int64 *cents)
-{
-	int64		unit;
-	int64		rest;
-
-	if (is_odd_number(value) || value->scale > 18)
-		return false;
-	if (value->scale <= 2)
-		return !__builtin_mul_overflow(value->mantissa,
-									   (int64) powers_of_ten[2 - value->scale],
-									   cents);
-	unit = (int64) powers_of_ten[value->scale - 2];
-	*cents = value->mantissa / unit;
-	rest = value->mantissa % unit;
-	if (rest >= unit - rest)
-		(*cents)++;
-	else if (-rest >= unit + rest)
-		(*cents)--;
-	return true;
-}
-
-static Numeric
-numeric_call(PGFunction function, Numeric a, Numeric b)
-{
-	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a),
-											   NumericGetDatum(b)));
-}
-
-/*
- * The rental rule where 64 bits do not suffice: trunc((2 |n| + 3044) / 6088)
- * cents for n = days * rate * 10000, every step of it exact.
- */
-static Numeric
-large_rental(int32 days, const PfaValue *rate)
-{
-	Numeric		n = numeric_call(numeric_mul, value_numeric(rate),
-								 int64_to_numeric((int64) days * 20000));
-	Numeric		cents = DatumGetNumeric(DirectFunctionCall1(numeric_abs,
-															NumericGetDatum(n)));
-	Numeric		sign = DatumGetNumeric(DirectFunctionCall1(numeric_sign,
-														   NumericGetDatum(n)));
-
-	cents = numeric_call(numeric_add, cents, int64_to_numeric(3044));
-	cents = numeric_call(numeric_div_trunc, cents, int64_to_numeric(6088));
-	cents = numeric_call(numeric_mul, cents, sign);
-	return numeric_call(numeric_mul, cents, int64_div_fast_to_numeric(1, 2));
-}
-
-/* Cost of the period: 0 is the plan, 1 the forecast, 2 the actual one. */
-static CostResult
+static PfaCostResult
 compute_cost(const CostFields *cost, const PfaRecord *record, int period,
 			 int64 *cents, Numeric *large)
 {
-	const PfaValue *source = field_value(record, cost->source);
-	const PfaValue *start;
-	const PfaValue *end;
-	const PfaValue *rate;
+	const PfaValue *actualized = field_value(record, cost->is_actualized);
+	PfaCostTerms terms;
 
-	if (period == 2)
-	{
-		const PfaValue *actualized = field_value(record, cost->is_actualized);
-
-		if (actualized == NULL || !actualized->boolean)
-			return COST_NONE;
-	}
-	if (source != NULL && source->len == 8 &&
-		memcmp(source->ptr, "Purchase", 8) == 0)
-	{
-		const PfaValue *price = field_value(record, cost->purchase_price);
-
-		if (price == NULL)
-			return COST_NONE;
-		if (round_to_cents(price, cents))
-			return COST_CENTS;
-		*large = DatumGetNumeric(DirectFunctionCall2(numeric_round,
-													 NumericGetDatum(value_numeric(price)),
-													 Int32GetDatum(2)));
-		return COST_LARGE;
-	}
-	start = field_value(record, cost->starts[period]);
-	end = field_value(record, cost->ends[period]);
-	rate = field_value(record, cost->monthly_rate);
-	if (start == NULL || end == NULL || rate == NULL)
-		return COST_NONE;
-	if (!is_odd_number(rate) &&
-		pfa_cost_rental(end->days - start->days, rate, cents))
-		return COST_CENTS;
-	*large = large_rental(end->days - start->days, rate);
-	return COST_LARGE;
+	terms.actualized = actualized != NULL && actualized->boolean;
+	terms.source = field_value(record, cost->source);
+	terms.purchase_price = field_value(record, cost->purchase_price);
+	terms.monthly_rate = field_value(record, cost->monthly_rate);
+	terms.start = field_value(record, cost->starts[period]);
+	terms.end = field_value(record, cost->ends[period]);
+	return pfa_cost_compute(&terms, (PfaPeriod) period, cents, large);
 }
 
 /* ---- a record ---- */
@@ -567,7 +381,7 @@ put_decimal(Target *target, uint32 i, const Key *key, int64 mantissa,
 
 	align_number(target);
 	at = target->out;
-	target->out += write_number(at, mantissa, scale, dscale);
+	target->out += pfa_numeric_write(at, mantissa, scale, dscale);
 	set_jentry(target, i, JENTRY_ISNUMERIC, start);
 	set_column(target, key, PFA_KIND_NUMBER, PointerGetDatum(at));
 }
@@ -582,13 +396,13 @@ put_cost(Target *target, uint32 i, const Key *key, const CostFields *cost,
 	switch (compute_cost(cost, record, COST_PLAN - key->field, &cents,
 						 &large))
 	{
-		case COST_NONE:
+		case PFA_COST_NONE:
 			set_jentry(target, i, JENTRY_ISNULL, target->out);
 			break;
-		case COST_CENTS:
+		case PFA_COST_CENTS:
 			put_decimal(target, i, key, cents, 2, 2);
 			break;
-		case COST_LARGE:
+		case PFA_COST_LARGE:
 			put_numeric(target, i, key, large);
 			break;
 	}
@@ -616,8 +430,8 @@ put_value(Target *target, uint32 i, const Key *key, const PfaValue *value)
 				set_column(target, key, PFA_KIND_DATE, DateADTGetDatum(days));
 			break;
 		case PFA_KIND_NUMBER:
-			if (is_odd_number(value))
-				put_numeric(target, i, key, value_numeric(value));
+			if (pfa_value_is_odd(value))
+				put_numeric(target, i, key, pfa_value_numeric(value));
 			else
 				put_decimal(target, i, key, value->mantissa, value->scale,
 							value->scale);
@@ -673,7 +487,7 @@ column_text(char **out, PfaKind kind, const PfaValue *value)
 			break;
 		case PFA_KIND_NUMBER:
 			text = DatumGetCString(DirectFunctionCall1(numeric_out,
-													   NumericGetDatum(value_numeric(value))));
+													   NumericGetDatum(pfa_value_numeric(value))));
 			return CStringGetTextDatum(text);
 		case PFA_KIND_DATE:
 			write_date(date, value->days);
@@ -706,7 +520,7 @@ variable_bytes(const PfaRowBuilder *builder, const PfaRecord *record)
 		if (key->kind == PFA_KIND_NUMBER)
 		{
 			/* A digit in base 10000 is 2 bytes for 4 characters. */
-			if (unlikely(is_odd_number(value)))
+			if (unlikely(pfa_value_is_odd(value)))
 			{
 				bytes += value->len + 64 + Max(value->scale, 0);
 				nodd++;

@@ -339,18 +339,21 @@ load_pages(PfaRunState *state, void *arg)
 	int			npages;
 
 	if (run != NULL &&
-		(run->attempt == 1 || !state->full || state->keyset ||
+		(run->attempt == 1 || !state->full ||
 		 run->requested_at <
 		 GetCurrentTimestamp() - RESUME_SECONDS * USECS_PER_SEC))
 	{
 		pfa_page_forget(run->run_id);
 		return;
 	}
+	/* Part of a page that was not read to its end proves nothing. */
+	if (run != NULL)
+		pfa_vanished_forget_unread(state->run_id);
 	pages = pfa_page_list(state->run_id, &npages);
 	for (int i = 0; i < npages; i++)
 	{
 		pfa_coverage_add(state->coverage, pages[i].page_no, pages[i].lower_id,
-						 pages[i].upper_id);
+						 pages[i].upper_id, pages[i].upper_is_ours);
 		if (run != NULL)
 			pg_atomic_fetch_add_u64(&state->slot->rows_seen,
 									Max(pages[i].counts.rows_seen, 0));
@@ -565,12 +568,13 @@ count_rows(PfaRunState *state, void *arg)
 
 /* The field list as one text, to be compared with the next run's. */
 static char *
-layout_text(PfaRunState *state)
+layout_text(PfaRunState *state, bool *complete)
 {
-	const PfaGridLayout *layout = pfa_grid_client_layout(state->client);
+	const PfaGridLayout *layout = pfa_grid_client_fields(state->client,
+														 complete);
 	StringInfoData text;
 
-	if (layout == NULL || pfa_grid_layout_size(layout) == 0)
+	if (pfa_grid_layout_size(layout) == 0)
 		return NULL;
 	initStringInfo(&text);
 	for (int i = 0; i < pfa_grid_layout_size(layout); i++)
@@ -601,26 +605,39 @@ entries_missing(const char *a, const char *b)
 	return missing.len > 0 ? missing.data : NULL;
 }
 
-/* Tell once a change that PEMS delivers other fields than last time. */
-static void
-report_drift(PfaRunState *state, const char *layout)
+/*
+ * Tell once a change that PEMS delivers other fields than last time.  Returns
+ * the list to compare with next time; where this run's is not complete, the
+ * fields that it has not seen stay in it.
+ */
+static const char *
+report_drift(PfaRunState *state)
 {
 	const char *before = state->organization->layout;
+	bool		complete;
+	char	   *layout = layout_text(state, &complete);
 	char	   *added;
 	char	   *removed;
 
-	if (before == NULL || layout == NULL || strcmp(before, layout) == 0)
-		return;
+	if (layout == NULL || before == NULL)
+		return layout == NULL ? before : layout;
 	added = entries_missing(layout, before);
 	removed = entries_missing(before, layout);
+	if (!complete && removed != NULL)
+	{
+		layout = psprintf("%s%s%s", before, added != NULL ? "," : "",
+						  added != NULL ? added : "");
+		removed = NULL;
+	}
 	if (added == NULL && removed == NULL)
-		return;
+		return layout;
 	pfa_event_write(WARNING, "sync", state->organization->organization_id,
 					state->run_id, "schema_drift",
 					psprintf("PEMS delivers other fields than before: new %s; gone %s",
 							 added ? added : "none",
 							 removed ? removed : "none"),
 					NULL);
+	return layout;
 }
 
 static void
@@ -628,7 +645,7 @@ finish_completed(PfaRunState *state, void *arg)
 {
 	Ending	   *ending = arg;
 	const char *organization_id = state->organization->organization_id;
-	char	   *layout = layout_text(state);
+	const char *layout;
 	char	   *watermark;
 	int64		seconds = ending->run_usecs / USECS_PER_SEC;
 
@@ -643,15 +660,14 @@ finish_completed(PfaRunState *state, void *arg)
 		 strcmp(watermark, state->organization->watermark) < 0))
 		watermark = state->organization->watermark;
 
-	report_drift(state, layout);
+	layout = report_drift(state);
 	ending->counts.rows_deleted = ending->deleted;
 	pfa_run_finish(state->run_id, "completed", &ending->counts,
 				   state->total < 0 ? ending->counts.rows_seen :
 				   Max(state->total - state->foreign,
 					   ending->counts.rows_seen), NULL);
 	pfa_state_update(organization_id, watermark, state->mapping_hash,
-					 layout != NULL ? layout : state->organization->layout,
-					 state->full);
+					 layout, state->full);
 	if (state->full)
 		pfa_reject_forget(organization_id, state->run_id);
 	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);

@@ -1,0 +1,313 @@
+/*
+ * overlay.c
+ *	  Modifications, read for laying them over the mirror.
+ *
+ * A list of records asks two questions.  Which modifications move a record in
+ * or out of the filter, or to another place in the order?  The column touched
+ * answers it: it says which columns a delta can change, and its index is read
+ * combination by combination, skipping from one to the next, so that a thousand
+ * drafts of dates cost a list by category next to nothing.  And which
+ * modifications do the records of this page have?  That is a merge of their
+ * ids with an index in the order of ids, with a jump where the gap is wide.
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "catalog/overlay.h"
+
+/* Entries read in vain before the index is asked for the next id instead. */
+#define ROWS_BEFORE_SEEK	16
+
+const char *const pfa_state_names[PFA_NSTATES] = {
+	[PFA_STATE_PRISTINE] = "pristine",
+	[PFA_STATE_MODIFIED] = "modified",
+	[PFA_STATE_PENDING_SYNC] = "pending_sync",
+	[PFA_STATE_SYNCING] = "syncing",
+	[PFA_STATE_SYNCED] = "synced",
+	[PFA_STATE_CONFLICT] = "conflict",
+	[PFA_STATE_ERROR] = "error"
+};
+
+void
+pfa_overlays_open(PfaOverlays *overlays, const char *organization_id,
+				  const char *user_id, Snapshot snapshot)
+{
+	memset(overlays, 0, sizeof(*overlays));
+	overlays->organization = CStringGetTextDatum(organization_id);
+	overlays->user = CStringGetTextDatum(user_id);
+	overlays->snapshot = snapshot;
+}
+
+void
+pfa_overlays_close(PfaOverlays *overlays)
+{
+	PfaRead    *reads[] = {&overlays->draft, &overlays->draft_touched,
+	&overlays->committed, &overlays->committed_touched};
+
+	for (int i = 0; i < lengthof(reads); i++)
+	{
+		if (reads[i]->scan != NULL)
+			pfa_read_close(reads[i]);
+	}
+}
+
+static PfaRead *
+open_read(PfaOverlays *overlays, PfaRead *read, PfaRelation index, int nkeys)
+{
+	if (read->scan == NULL)
+		pfa_read_open(read, PFA_REL_MODIFICATION, index, overlays->snapshot,
+					  nkeys);
+	return read;
+}
+
+/* ---- rows ---- */
+
+static PfaSyncState
+parse_state(Datum value)
+{
+	text	   *state = DatumGetTextPP(value);
+
+	for (int i = 0; i < PFA_NSTATES; i++)
+	{
+		if (strlen(pfa_state_names[i]) == VARSIZE_ANY_EXHDR(state) &&
+			memcmp(pfa_state_names[i], VARDATA_ANY(state),
+				   VARSIZE_ANY_EXHDR(state)) == 0)
+			return (PfaSyncState) i;
+	}
+	elog(ERROR, "unexpected sync_state");
+	return PFA_STATE_ERROR;		/* not reached */
+}
+
+static const char *
+copy_text(Datum value, uint32 *len)
+{
+	text	   *source = DatumGetTextPP(value);
+
+	*len = VARSIZE_ANY_EXHDR(source);
+	return pnstrdup(VARDATA_ANY(source), *len);
+}
+
+static void
+add_overlay(PfaOverlayList *list, TupleTableSlot *slot)
+{
+	PfaOverlay *overlay;
+
+	if (list->n == list->room)
+	{
+		list->room = Max(8, list->room * 2);
+		list->items = list->n == 0 ?
+			palloc(sizeof(PfaOverlay) * list->room) :
+			repalloc(list->items, sizeof(PfaOverlay) * list->room);
+	}
+	overlay = &list->items[list->n++];
+	slot_getallattrs(slot);
+	overlay->modification_id =
+		DatumGetInt64(slot->tts_values[PFA_MODIFICATION_ID - 1]);
+	overlay->pfa_id = copy_text(slot->tts_values[PFA_MODIFICATION_PFA_ID - 1],
+								&overlay->id_len);
+	overlay->user_id = copy_text(slot->tts_values[PFA_MODIFICATION_USER_ID - 1],
+								 &overlay->user_len);
+	overlay->delta =
+		DatumGetJsonbPCopy(slot->tts_values[PFA_MODIFICATION_DELTA - 1]);
+	overlay->state =
+		parse_state(slot->tts_values[PFA_MODIFICATION_SYNC_STATE - 1]);
+	overlay->updated_at =
+		DatumGetTimestampTz(slot->tts_values[PFA_MODIFICATION_UPDATED_AT - 1]);
+	overlay->committed_at =
+		slot->tts_isnull[PFA_MODIFICATION_COMMITTED_AT - 1] ? 0 :
+		DatumGetTimestampTz(slot->tts_values[PFA_MODIFICATION_COMMITTED_AT - 1]);
+	overlay->touched =
+		(uint64) DatumGetInt64(slot->tts_values[PFA_MODIFICATION_TOUCHED - 1]);
+}
+
+static int
+compare_overlays(const void *a, const void *b)
+{
+	const PfaOverlay *x = a;
+	const PfaOverlay *y = b;
+	int			order = pfa_compare_ids(x->pfa_id, x->id_len,
+										y->pfa_id, y->id_len);
+
+	if (order != 0)
+		return order;
+	if ((x->state == PFA_STATE_MODIFIED) != (y->state == PFA_STATE_MODIFIED))
+		return x->state == PFA_STATE_MODIFIED ? 1 : -1;
+	if (x->committed_at != y->committed_at)
+		return x->committed_at < y->committed_at ? -1 : 1;
+	return x->modification_id < y->modification_id ? -1 :
+		x->modification_id > y->modification_id;
+}
+
+static void
+sort_overlays(PfaOverlayList *list)
+{
+	if (list->n > 1)
+		qsort(list->items, list->n, sizeof(PfaOverlay), compare_overlays);
+}
+
+static void
+add_all(PfaOverlayList *list, PfaRead *read)
+{
+	while (pfa_read_next(read))
+	{
+		CHECK_FOR_INTERRUPTS();
+		add_overlay(list, read->slot);
+	}
+}
+
+/* ---- questions ---- */
+
+void
+pfa_overlays_of_record(PfaOverlays *overlays, const char *id, uint32 id_len,
+					   PfaOverlayList *list)
+{
+	Datum		pfa_id = PointerGetDatum(cstring_to_text_with_len(id, id_len));
+	ScanKeyData keys[3];
+	PfaRead    *read;
+
+	read = open_read(overlays, &overlays->committed,
+					 PFA_REL_MODIFICATION_COMMITTED, 2);
+	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
+	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, pfa_id);
+	pfa_read_seek(read, keys, 2);
+	add_all(list, read);
+	sort_overlays(list);
+
+	read = open_read(overlays, &overlays->draft, PFA_REL_MODIFICATION_DRAFT, 3);
+	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
+	pfa_key_text(&keys[2], 3, BTEqualStrategyNumber, pfa_id);
+	pfa_read_seek(read, keys, 3);
+	add_all(list, read);
+}
+
+static void
+seek_id(PfaRead *read, ScanKey keys, int nkeys, const PfaId *id)
+{
+	pfa_key_text(&keys[nkeys - 1], nkeys, BTGreaterEqualStrategyNumber,
+				 PointerGetDatum(cstring_to_text_with_len(id->bytes,
+														  id->len)));
+	pfa_read_seek(read, keys, nkeys);
+}
+
+/* Merge ids with a read whose last key is that of the id. */
+static void
+add_matching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
+			 const PfaId *ids, int n)
+{
+	int			i = 0;
+	int			passed = 0;
+
+	seek_id(read, keys, nkeys, &ids[0]);
+	while (pfa_read_next_entry(read))
+	{
+		text	   *id = DatumGetTextPP(pfa_read_entry_value(read, nkeys));
+		const char *bytes = VARDATA_ANY(id);
+		uint32		len = VARSIZE_ANY_EXHDR(id);
+
+		CHECK_FOR_INTERRUPTS();
+		while (i < n &&
+			   pfa_compare_ids(ids[i].bytes, ids[i].len, bytes, len) < 0)
+			i++;
+		if (i == n)
+			break;
+		if (ids[i].len == len && memcmp(ids[i].bytes, bytes, len) == 0)
+		{
+			if (pfa_read_fetch(read))
+				add_overlay(list, read->slot);
+			passed = 0;
+		}
+		else if (++passed > ROWS_BEFORE_SEEK)
+		{
+			seek_id(read, keys, nkeys, &ids[i]);
+			passed = 0;
+		}
+	}
+}
+
+void
+pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids, int n,
+						PfaOverlayList *list)
+{
+	ScanKeyData keys[3];
+
+	if (n == 0)
+		return;
+	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
+	add_matching(list, open_read(overlays, &overlays->committed,
+								 PFA_REL_MODIFICATION_COMMITTED, 2),
+				 keys, 2, ids, n);
+	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
+	add_matching(list, open_read(overlays, &overlays->draft,
+								 PFA_REL_MODIFICATION_DRAFT, 3),
+				 keys, 3, ids, n);
+	sort_overlays(list);
+}
+
+/*
+ * Rows that touch the columns.  An entry that does not stands for all of its
+ * combination: the read jumps behind it.
+ */
+static void
+add_touching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
+			 uint64 columns)
+{
+	pfa_key_int64(&keys[nkeys - 1], nkeys, BTGreaterStrategyNumber, -1);
+	pfa_read_seek(read, keys, nkeys);
+	while (pfa_read_next_entry(read))
+	{
+		int64		touched = DatumGetInt64(pfa_read_entry_value(read, nkeys));
+
+		CHECK_FOR_INTERRUPTS();
+		if (((uint64) touched & columns) != 0)
+		{
+			if (pfa_read_fetch(read))
+				add_overlay(list, read->slot);
+			continue;
+		}
+		pfa_key_int64(&keys[nkeys - 1], nkeys, BTGreaterStrategyNumber,
+					  touched);
+		pfa_read_seek(read, keys, nkeys);
+	}
+}
+
+void
+pfa_overlays_touching(PfaOverlays *overlays, uint64 columns,
+					  PfaOverlayList *list)
+{
+	ScanKeyData keys[3];
+
+	if (columns == 0)
+		return;
+	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
+	add_touching(list, open_read(overlays, &overlays->committed_touched,
+								 PFA_REL_MODIFICATION_COMMITTED_TOUCHED, 2),
+				 keys, 2, columns);
+	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
+	add_touching(list, open_read(overlays, &overlays->draft_touched,
+								 PFA_REL_MODIFICATION_DRAFT_TOUCHED, 3),
+				 keys, 3, columns);
+	sort_overlays(list);
+}
+
+void
+pfa_overlays_all(PfaOverlays *overlays, PfaOverlayList *list)
+{
+	static const PfaId first = {"", 0};
+	ScanKeyData keys[3];
+	PfaRead    *read;
+
+	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
+	read = open_read(overlays, &overlays->committed,
+					 PFA_REL_MODIFICATION_COMMITTED, 2);
+	seek_id(read, keys, 2, &first);
+	add_all(list, read);
+	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
+	read = open_read(overlays, &overlays->draft, PFA_REL_MODIFICATION_DRAFT, 3);
+	seek_id(read, keys, 3, &first);
+	add_all(list, read);
+	sort_overlays(list);
+}

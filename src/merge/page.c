@@ -1,0 +1,526 @@
+/*
+ * page.c
+ *	  One page of an organization's records as a user sees them.
+ *
+ * Filters, order and total are those of the merged record.  Of the many
+ * modifications that a user may have, few change what these depend on: only
+ * records with such a one are "moved".  They are left out of the scan of the
+ * mirror, merged, put to the filter and the order as what they have become, and
+ * mixed in.  All other records are where the mirror has them, and get their
+ * overlays when the page is known.
+ */
+#include "postgres.h"
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#include "access/stratnum.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/numeric.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog/jsonb_items.h"
+#include "catalog/merged.h"
+#include "catalog/mirror.h"
+#include "catalog/relations.h"
+#include "merge/page.h"
+#include "merge/record.h"
+#include "merge/scan.h"
+
+/* Largest allocation, and free memory in all, that malloc keeps; bytes. */
+#define KEPT_BLOCK	(1024 * 1024)
+#define KEPT_MEMORY	(4 * 1024 * 1024)
+
+/* Attribute number of pfa_sync_state. */
+#define STATE_LAST_SUCCESS	3
+
+/* A record of the page, or one that may become one. */
+typedef struct Row
+{
+	PfaScanRow	scan;
+	const PfaOverlay *layers;
+	int			nlayers;
+} Row;
+
+typedef struct Listing
+{
+	const PfaPageRequest *request;
+	Snapshot	snapshot;
+	PfaOverlays overlays;
+	PfaSortKey	after;
+	bool		has_after;
+
+	/* records with overlays that move them, by id */
+	PfaOverlayList moving;
+	PfaId	   *moved;
+	int			nmoved;
+
+	/* those of them that the filter lets through, in order */
+	Row		   *passed;
+	int			npassed;
+
+	Row		   *rows;			/* one more than the page has, if there is one */
+	int			nrows;
+	int64		total;
+} Listing;
+
+/* ---- moved records ---- */
+
+static uint64
+moving_columns(const PfaPageRequest *request)
+{
+	uint64		columns = request->filter.columns;
+
+	if (request->sort.column != NULL)
+		columns |= UINT64CONST(1) <<
+			pfa_mirror_column_number(request->sort.column);
+	return columns;
+}
+
+/*
+ * Whether the record's overlays alone rule it out, so that it need not be read:
+ * the topmost value of a column is the merged one.
+ */
+static bool
+ruled_out(const PfaFilter *filter, const PfaOverlay *layers, int nlayers)
+{
+	for (int i = 0; i < filter->nconditions; i++)
+	{
+		const PfaCondition *condition = &filter->conditions[i];
+		const char *key = condition->column->key;
+
+		for (int j = nlayers - 1; j >= 0; j--)
+		{
+			JsonbValue	buffer;
+			JsonbValue *value;
+			Datum		datum;
+			bool		isnull;
+
+			if (layers[j].state == PFA_STATE_SYNCED)
+				continue;
+			value = getKeyJsonValueFromContainer(&layers[j].delta->root,
+												 key, strlen(key), &buffer);
+			if (value == NULL)
+				continue;
+			datum = pfa_mirror_derive_column(condition->column, value,
+											 &isnull);
+			if (!pfa_condition_matches(condition, datum, isnull))
+				return true;
+			break;
+		}
+	}
+	return false;
+}
+
+static Datum
+merged_column(const PfaMerged *merged, const PfaMirrorColumn *column,
+			  bool *isnull)
+{
+	const PfaJsonbItem *item = pfa_jsonb_find(merged->items, merged->nitems,
+											  column->key);
+	JsonbValue	value;
+
+	if (item == NULL)
+		return pfa_mirror_derive_column(column, NULL, isnull);
+	pfa_jsonb_get_value(item, &value);
+	return pfa_mirror_derive_column(column, &value, isnull);
+}
+
+static bool
+merged_matches(const PfaFilter *filter, const PfaMerged *merged)
+{
+	if (!pfa_filter_state(filter, merged->top == NULL ? PFA_STATE_PRISTINE :
+						  merged->top->state))
+		return false;
+	for (int i = 0; i < filter->nconditions; i++)
+	{
+		bool		isnull;
+		Datum		value = merged_column(merged,
+										  filter->conditions[i].column,
+										  &isnull);
+
+		if (!pfa_condition_matches(&filter->conditions[i], value, isnull))
+			return false;
+	}
+	return pfa_filter_search_items(filter, merged->items, merged->nitems);
+}
+
+/* Merge the record, and keep it if it passes. */
+static void
+judge_moved(Listing *listing, const PfaMirrorRecord *record,
+			const PfaOverlay *layers, int nlayers)
+{
+	const PfaPageRequest *request = listing->request;
+	PfaMerged	merged;
+	Row		   *row;
+
+	pfa_merge(&merged, request->organization_id, &record->data->root,
+			  layers, nlayers);
+	if (!merged_matches(&request->filter, &merged))
+		return;
+	row = &listing->passed[listing->npassed++];
+	row->scan.record = *record;
+	row->layers = layers;
+	row->nlayers = nlayers;
+	row->scan.key.id = record->id;
+	row->scan.key.id_len = record->id_len;
+	row->scan.key.value = (Datum) 0;
+	row->scan.key.isnull = false;
+	if (request->sort.column != NULL)
+		row->scan.key.value = merged_column(&merged, request->sort.column,
+											&row->scan.key.isnull);
+}
+
+/* Find the records that are moved; returns those that have to be read. */
+static PfaId *
+find_moved(Listing *listing, int *ncandidates)
+{
+	const PfaPageRequest *request = listing->request;
+	PfaOverlayList *moving = &listing->moving;
+	PfaId	   *candidates;
+	int			end;
+
+	if (request->filter.states != 0)
+		pfa_overlays_all(&listing->overlays, moving);
+	else
+		pfa_overlays_touching(&listing->overlays, moving_columns(request),
+							  moving);
+	listing->moved = palloc(sizeof(PfaId) * Max(moving->n, 1));
+	candidates = palloc(sizeof(PfaId) * Max(moving->n, 1));
+	*ncandidates = 0;
+	for (int first = 0; first < moving->n; first = end)
+	{
+		PfaId		id;
+
+		end = pfa_overlay_end(moving, first);
+		id.bytes = moving->items[first].pfa_id;
+		id.len = moving->items[first].id_len;
+		listing->moved[listing->nmoved++] = id;
+		if (!ruled_out(&request->filter, &moving->items[first], end - first))
+			candidates[(*ncandidates)++] = id;
+	}
+	return candidates;
+}
+
+static int
+compare_passed(const void *a, const void *b, void *arg)
+{
+	return pfa_sort_compare(arg, &((const Row *) a)->scan.key,
+							&((const Row *) b)->scan.key);
+}
+
+/* Read and judge the candidates, each with all overlays that it has. */
+static void
+judge_candidates(Listing *listing, const PfaId *candidates, int n)
+{
+	PfaOverlayList list = {0};
+	PfaMirrorReader reader;
+	int			first = 0;
+
+	if (n == 0)
+		return;
+	pfa_overlays_of_records(&listing->overlays, candidates, n, &list);
+	pfa_mirror_reader_open(&reader, listing->request->organization_id,
+						   listing->snapshot);
+	listing->passed = palloc(sizeof(Row) * n);
+	for (int i = 0; i < n; i++)
+	{
+		int			end = pfa_overlay_end(&list, first);
+		PfaMirrorRecord record;
+
+		CHECK_FOR_INTERRUPTS();
+		if (pfa_mirror_reader_find(&reader, &record, candidates[i].bytes,
+								   candidates[i].len))
+			judge_moved(listing, &record, &list.items[first], end - first);
+		first = end;
+	}
+	pfa_mirror_reader_close(&reader);
+	qsort_arg(listing->passed, listing->npassed, sizeof(Row), compare_passed,
+			  unconstify(PfaSort *, &listing->request->sort));
+}
+
+/* ---- the page ---- */
+
+/* Mix what was moved with what was not, both in order. */
+static void
+mix(Listing *listing, const PfaScanResult *unmoved)
+{
+	const PfaSort *sort = &listing->request->sort;
+	int			limit = listing->request->page_size + 1;
+	int			i = 0;
+	int			j = 0;
+
+	while (listing->has_after && i < listing->npassed &&
+		   pfa_sort_compare(sort, &listing->passed[i].scan.key,
+							&listing->after) <= 0)
+		i++;
+	listing->rows = palloc0(sizeof(Row) * limit);
+	while (listing->nrows < limit && (i < listing->npassed || j < unmoved->nrows))
+	{
+		if (j == unmoved->nrows ||
+			(i < listing->npassed &&
+			 pfa_sort_compare(sort, &listing->passed[i].scan.key,
+							  &unmoved->rows[j].key) < 0))
+			listing->rows[listing->nrows++] = listing->passed[i++];
+		else
+			listing->rows[listing->nrows++].scan = unmoved->rows[j++];
+	}
+}
+
+static void
+find_rows(Listing *listing)
+{
+	const PfaPageRequest *request = listing->request;
+	PfaScanRequest scan = {0};
+	PfaScanResult unmoved = {0};
+	PfaId	   *candidates;
+	int			n;
+
+	candidates = find_moved(listing, &n);
+	judge_candidates(listing, candidates, n);
+
+	/* All that is not pristine has been moved. */
+	if (pfa_filter_state(&request->filter, PFA_STATE_PRISTINE))
+	{
+		scan.organization_id = request->organization_id;
+		scan.filter = &request->filter;
+		scan.sort = &request->sort;
+		scan.after = listing->has_after ? &listing->after : NULL;
+		scan.limit = request->page_size + 1;
+		scan.excluded = listing->moved;
+		scan.nexcluded = listing->nmoved;
+		scan.snapshot = listing->snapshot;
+		pfa_scan(&scan, &unmoved);
+	}
+	listing->total = unmoved.matching + listing->npassed;
+	mix(listing, &unmoved);
+}
+
+/* ---- overlays of the page ---- */
+
+static int
+compare_row_ids(const void *a, const void *b)
+{
+	const Row  *x = *(Row *const *) a;
+	const Row  *y = *(Row *const *) b;
+
+	return pfa_compare_ids(x->scan.record.id, x->scan.record.id_len,
+						   y->scan.record.id, y->scan.record.id_len);
+}
+
+/* Rows of the page that were not moved may have overlays, too. */
+static void
+find_overlays(Listing *listing, int nrows)
+{
+	Row		  **plain = palloc(sizeof(Row *) * Max(nrows, 1));
+	PfaId	   *ids = palloc(sizeof(PfaId) * Max(nrows, 1));
+	PfaOverlayList list = {0};
+	int			n = 0;
+	int			first = 0;
+
+	for (int i = 0; i < nrows; i++)
+	{
+		if (listing->rows[i].layers == NULL)
+			plain[n++] = &listing->rows[i];
+	}
+	qsort(plain, n, sizeof(Row *), compare_row_ids);
+	for (int i = 0; i < n; i++)
+	{
+		ids[i].bytes = plain[i]->scan.record.id;
+		ids[i].len = plain[i]->scan.record.id_len;
+	}
+	pfa_overlays_of_records(&listing->overlays, ids, n, &list);
+	for (int i = 0; i < n && first < list.n; i++)
+	{
+		if (pfa_compare_ids(ids[i].bytes, ids[i].len,
+							list.items[first].pfa_id,
+							list.items[first].id_len) != 0)
+			continue;
+		plain[i]->layers = &list.items[first];
+		plain[i]->nlayers = pfa_overlay_end(&list, first) - first;
+		first += plain[i]->nlayers;
+	}
+}
+
+/* ---- the answer ---- */
+
+/* Room of the answer beside its records and the cursor. */
+#define ANSWER_ROOM	512
+
+static const char *const answer_keys[] = {
+	"data", "pagination", "lastSyncedAt"
+};
+static const char *const pagination_keys[] = {
+	"pageSize", "nextCursor", "totalRecords"
+};
+
+static PfaElement *
+prepare_elements(Listing *listing, int nrows, Size *room)
+{
+	PfaElement *elements = palloc(sizeof(PfaElement) * Max(nrows, 1));
+
+	for (int i = 0; i < nrows; i++)
+	{
+		Row		   *row = &listing->rows[i];
+
+		pfa_element_prepare(&elements[i], listing->request->organization_id,
+							&row->scan.record, row->layers, row->nlayers);
+		*room += elements[i].room + sizeof(JEntry);
+	}
+	pfa_jsonb_check_size(*room);
+	return elements;
+}
+
+static Size
+write_data(char *out, const PfaElement *elements, int n)
+{
+	PfaJsonbTarget target;
+
+	pfa_jsonb_begin_array(&target, out, n);
+	for (int i = 0; i < n; i++)
+		pfa_jsonb_placed(&target,
+						 pfa_element_write(&elements[i],
+										   pfa_jsonb_place(&target)));
+	return pfa_jsonb_end(&target);
+}
+
+static Size
+write_pagination(char *out, const Listing *listing, const char *next)
+{
+	PfaJsonbTarget target;
+	PfaJsonbItem item;
+
+	pfa_jsonb_begin_object(&target, out, pagination_keys,
+						   lengthof(pagination_keys));
+	pfa_jsonb_set_numeric(&item, NULL,
+						  int64_to_numeric(listing->request->page_size));
+	pfa_jsonb_put(&target, &item);
+	if (next == NULL)
+		pfa_jsonb_set_null(&item, NULL);
+	else
+		pfa_jsonb_set_string(&item, NULL, next, strlen(next));
+	pfa_jsonb_put(&target, &item);
+	pfa_jsonb_set_numeric(&item, NULL, int64_to_numeric(listing->total));
+	pfa_jsonb_put(&target, &item);
+	return pfa_jsonb_end(&target);
+}
+
+static void
+set_last_synced(Listing *listing, PfaJsonbItem *item)
+{
+	PfaRead		read;
+	ScanKeyData key;
+	bool		isnull = true;
+	Datum		time = (Datum) 0;
+
+	pfa_key_text(&key, 1, BTEqualStrategyNumber,
+				 CStringGetTextDatum(listing->request->organization_id));
+	pfa_read_open(&read, PFA_REL_SYNC_STATE, PFA_REL_SYNC_STATE_KEY,
+				  listing->snapshot, 1);
+	pfa_read_seek(&read, &key, 1);
+	if (pfa_read_next(&read))
+		time = slot_getattr(read.slot, STATE_LAST_SUCCESS, &isnull);
+	if (isnull)
+		pfa_jsonb_set_null(item, NULL);
+	else
+	{
+		const char *text = pfa_merge_time(DatumGetTimestampTz(time));
+
+		pfa_jsonb_set_string(item, NULL, text, strlen(text));
+	}
+	pfa_read_close(&read);
+}
+
+/* What a cursor is good for. */
+static uint64
+hash_listing(const PfaPageRequest *request)
+{
+	const unsigned char *organization =
+		(const unsigned char *) request->organization_id;
+
+	return hash_combine64(hash_bytes_extended(organization,
+											  strlen(request->organization_id),
+											  0),
+						  hash_bytes_extended((const unsigned char *) &request->filters->root,
+											  VARSIZE(request->filters) - VARHDRSZ,
+											  0));
+}
+
+/* The answer is written in one piece, each record straight to its place. */
+static Jsonb *
+make_answer(Listing *listing, int nrows, const char *next)
+{
+	Size		room = ANSWER_ROOM + (next == NULL ? 0 : strlen(next));
+	PfaElement *elements = prepare_elements(listing, nrows, &room);
+	Jsonb	   *answer = palloc(VARHDRSZ + room);
+	PfaJsonbTarget target;
+	PfaJsonbItem item;
+
+	pfa_jsonb_begin_object(&target, VARDATA(answer), answer_keys,
+						   lengthof(answer_keys));
+	pfa_jsonb_placed(&target, write_data(pfa_jsonb_place(&target), elements,
+										 nrows));
+	pfa_jsonb_placed(&target, write_pagination(pfa_jsonb_place(&target),
+											   listing, next));
+	set_last_synced(listing, &item);
+	pfa_jsonb_put(&target, &item);
+	SET_VARSIZE(answer, VARHDRSZ + pfa_jsonb_end(&target));
+	return answer;
+}
+
+/*
+ * Have malloc keep what a page takes, from now on in this process.
+ *
+ * An answer of 100 records passes through half a dozen buffers of 100 to 300
+ * kB, the largest of them in jsonb_out and the protocol.  By default glibc
+ * returns memory of this size to the kernel whenever it is freed, and has it
+ * faulted in page by page again in the next call: more than a hundred faults, which
+ * cost as much as the rest of the call.
+ */
+static void
+keep_memory(void)
+{
+#ifdef __GLIBC__
+	static bool done = false;
+
+	if (done)
+		return;
+	(void) mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK);
+	(void) mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+	done = true;
+#endif
+}
+
+Jsonb *
+pfa_page_get(const PfaPageRequest *request)
+{
+	uint64		hash = hash_listing(request);
+	Listing		listing = {0};
+	char	   *next = NULL;
+	int			nrows;
+
+	keep_memory();
+	listing.request = request;
+	listing.snapshot = GetActiveSnapshot();
+	listing.has_after = request->cursor != NULL;
+	if (listing.has_after)
+		pfa_cursor_decode(&request->sort, hash, request->cursor,
+						  &listing.after);
+	pfa_overlays_open(&listing.overlays, request->organization_id,
+					  request->user_id, listing.snapshot);
+	find_rows(&listing);
+	nrows = Min(listing.nrows, request->page_size);
+	if (listing.nrows > nrows)
+		next = pfa_cursor_encode(&request->sort, hash,
+								 &listing.rows[nrows - 1].scan.key);
+	/* With a filter by state, a row without overlays has none. */
+	if (request->filter.states == 0)
+		find_overlays(&listing, nrows);
+	pfa_overlays_close(&listing.overlays);
+	return make_answer(&listing, nrows, next);
+}
