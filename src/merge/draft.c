@@ -13,6 +13,7 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
@@ -345,6 +346,14 @@ store_draft(const PfaDraftOwner *owner, PfaDraft *draft,
 	return pfa_draft_insert(owner, draft);
 }
 
+/* Work on a record, which a call can have thousands of. */
+static MemoryContext
+make_record_context(void)
+{
+	return AllocSetContextCreate(CurrentMemoryContext, "pfa_vanguard draft",
+								 ALLOCSET_DEFAULT_SIZES);
+}
+
 /* What the user sees of the record without the draft, as it is now. */
 static void
 read_now(Beneath *beneath, const PfaDraftOwner *owner,
@@ -421,11 +430,19 @@ pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
 	PfaChange  *changes = pfa_changes_parse(pfa_field_table(owner->organization_id),
 											modifications, &n);
 	Outcome    *outcomes = palloc0(sizeof(Outcome) * n);
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext record = make_record_context();
 
 	/* In byte order of ids, so that two calls cannot wait for one another. */
 	for (int i = 0; i < n; i++)
+	{
+		MemoryContextReset(record);
+		MemoryContextSwitchTo(record);
 		save_change(owner, &changes[i], session_id,
 					&outcomes[changes[i].position]);
+		MemoryContextSwitchTo(caller);
+	}
+	MemoryContextDelete(record);
 	return make_answer(session_id, "saved", outcomes, n);
 }
 
@@ -456,6 +473,8 @@ check_draft(const PfaDraftOwner *owner, Sources *sources,
 Jsonb *
 pfa_draft_commit(const PfaDraftOwner *owner, const char *session_id)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext record = make_record_context();
 	Sources		sources;
 	PfaDraft   *drafts;
 	int			n;
@@ -465,9 +484,13 @@ pfa_draft_commit(const PfaDraftOwner *owner, const char *session_id)
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(record);
+		MemoryContextSwitchTo(record);
 		check_draft(owner, &sources, &drafts[i]);
+		MemoryContextSwitchTo(caller);
 	}
 	close_sources(&sources);
+	MemoryContextDelete(record);
 	if (n > 0)
 		pfa_drafts_commit(drafts, n);
 	return answer_drafts(session_id, "committed", drafts, n);
