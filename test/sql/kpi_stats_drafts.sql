@@ -1,6 +1,6 @@
 -- pfa_stats() is of the organization as its caller sees it: own drafts, and
 -- what anybody has committed, over the mirror; nobody else's drafts.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE ROLE regress_pfa_ann;
 CREATE ROLE regress_pfa_bob;
 CREATE ROLE regress_pfa_eve;
