@@ -7,6 +7,20 @@
 
 #include "postgres.h"
 
+typedef enum PfaCacheBackendSetting
+{
+	PFA_CACHE_BACKEND_OFF,
+	PFA_CACHE_BACKEND_SHARED_MEMORY,
+	PFA_CACHE_BACKEND_REDIS
+} PfaCacheBackendSetting;
+
+extern int	pfa_guc_cache_backend;	/* PfaCacheBackendSetting */
+extern int	pfa_guc_cache_size; /* kB */
+extern bool pfa_guc_prewarm;
+extern char *pfa_guc_redis_key_prefix;
+extern char *pfa_guc_redis_password_file;
+extern int	pfa_guc_redis_timeout;	/* ms */
+extern char *pfa_guc_redis_url;
 extern bool pfa_guc_enabled;
 extern bool pfa_guc_write_back;
 extern int	pfa_guc_max_concurrent_syncs;

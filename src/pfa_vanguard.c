@@ -12,6 +12,8 @@
 #include "miscadmin.h"
 
 #include "bgw/worker.h"
+#include "cache/cache.h"
+#include "generation.h"
 #include "guc.h"
 #include "metrics/counters.h"
 #include "registry.h"
@@ -26,6 +28,8 @@ _PG_init(void)
 {
 	pfa_guc_define();
 	pfa_registry_init();
+	pfa_generation_init();
+	pfa_cache_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	pfa_shmem_init();

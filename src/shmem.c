@@ -9,7 +9,9 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "cache/cache.h"
 #include "events/ring.h"
+#include "generation.h"
 #include "metrics/counters.h"
 #include "registry.h"
 #include "shmem.h"
@@ -26,6 +28,8 @@ request(void)
 	RequestNamedLWLockTranche("pfa_vanguard", 1);
 	pfa_metrics_shmem_request();
 	pfa_ring_shmem_request();
+	RequestAddinShmemSpace(pfa_generation_shmem_size());
+	pfa_cache_shmem_request();
 }
 
 static void
@@ -36,6 +40,8 @@ startup(void)
 	pfa_registry_shmem_startup();
 	pfa_metrics_shmem_startup();
 	pfa_ring_shmem_startup();
+	pfa_generation_shmem_startup();
+	pfa_cache_shmem_startup();
 }
 
 void

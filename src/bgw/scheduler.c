@@ -18,10 +18,13 @@
 #include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "bgw/worker.h"
+#include "cache/cache.h"
 #include "catalog/pfa_catalog.h"
+#include "catalog/prewarm.h"
 #include "catalog/schedule.h"
 #include "events/ring.h"
 #include "guc.h"
@@ -333,6 +336,31 @@ observe(void)
 	return TURN_MS;
 }
 
+/* Once, when the scheduler begins: what a restart has emptied is filled. */
+static void
+prewarm(void)
+{
+	static bool done;
+
+	if (done || !pfa_guc_prewarm)
+		return;
+	/* Even where it fails: it is not worth another try. */
+	done = true;
+	begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pfa_prewarm_relations(NULL, NULL);
+	PopActiveSnapshot();
+	pfa_worker_end_transaction();
+}
+
+static long
+warm(void)
+{
+	pfa_cache_maintain();
+	prewarm();
+	return TURN_MS;
+}
+
 /*
  * One step of a turn; milliseconds to the next.  What goes wrong in it (a lock
  * that is held, a full disk) is reported and tried again: a scheduler that
@@ -386,6 +414,7 @@ pfa_scheduler_main(Datum arg)
 		wait = take_step(turn_context, work);
 		wait = Min(wait, take_step(turn_context, maintain));
 		(void) take_step(turn_context, observe);
+		(void) take_step(turn_context, warm);
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

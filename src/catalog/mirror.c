@@ -33,6 +33,7 @@
 #include "catalog/mirror.h"
 #include "catalog/pfa_catalog.h"
 #include "compat.h"
+#include "generation.h"
 
 /* Triggers whose work is done here too. */
 static const char *const own_triggers[] = {
@@ -40,7 +41,9 @@ static const char *const own_triggers[] = {
 	"pfa_mirror_kpi_insert",
 	"pfa_mirror_kpi_update",
 	"pfa_mirror_kpi_delete",
-	"pfa_mirror_kpi_truncate"
+	"pfa_mirror_kpi_truncate",
+	"pfa_note_change",
+	"pfa_note_truncate"
 };
 
 /* ---- opening ---- */
@@ -213,6 +216,14 @@ pfa_mirror_close(PfaMirror *mirror)
 	CommandCounterIncrement();
 }
 
+/* As the trigger pfa_note_change does for statements. */
+static void
+note_change(PfaMirror *mirror)
+{
+	pfa_generation_note(PFA_SUBJECT_RECORDS, mirror->organization_id,
+						strlen(mirror->organization_id), "", 0);
+}
+
 /* Open the indexes for writing; most pages without news never need them. */
 static void
 open_for_write(PfaMirror *mirror)
@@ -353,6 +364,7 @@ pfa_mirror_insert_flush(PfaMirrorInsert *insert)
 
 	if (insert->nused == 0)
 		return;
+	note_change(mirror);
 	for (int i = 0; i < insert->nused; i++)
 	{
 		TupleTableSlot *slot = insert->slots[i];
@@ -422,6 +434,7 @@ pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
 	PfaUpdateIndexes indexes;
 
 	open_for_write(mirror);
+	note_change(mirror);
 	CheckCmdReplicaIdentity(mirror->rel, CMD_UPDATE);
 	slot = table_slot_create(mirror->rel, NULL);
 	memcpy(slot->tts_values, values, sizeof(Datum) * PFA_MIRROR_NATTS);
@@ -453,6 +466,7 @@ pfa_mirror_delete(PfaMirror *mirror, ItemPointer tid)
 {
 	TM_FailureData failure;
 
+	note_change(mirror);
 	CheckCmdReplicaIdentity(mirror->rel, CMD_DELETE);
 	count_stored(mirror, tid);
 	check_result(table_tuple_delete(mirror->rel, tid,

@@ -19,8 +19,8 @@
 
 #include "catalog/overlay.h"
 
-/* Rows read in vain before the index is asked for the next id instead. */
-#define ROWS_BEFORE_SEEK	8
+/* Entries read in vain before the index is asked for the next id instead. */
+#define ROWS_BEFORE_SEEK	16
 
 const char *const pfa_state_names[PFA_NSTATES] = {
 	[PFA_STATE_PRISTINE] = "pristine",
@@ -202,10 +202,9 @@ add_matching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 	int			passed = 0;
 
 	seek_id(read, keys, nkeys, &ids[0]);
-	while (pfa_read_next(read))
+	while (pfa_read_next_entry(read))
 	{
-		text	   *id = DatumGetTextPP(pfa_slot_value(read->slot,
-													   PFA_MODIFICATION_PFA_ID));
+		text	   *id = DatumGetTextPP(pfa_read_entry_value(read, nkeys));
 		const char *bytes = VARDATA_ANY(id);
 		uint32		len = VARSIZE_ANY_EXHDR(id);
 
@@ -217,7 +216,8 @@ add_matching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 			break;
 		if (ids[i].len == len && memcmp(ids[i].bytes, bytes, len) == 0)
 		{
-			add_overlay(list, read->slot);
+			if (pfa_read_fetch(read))
+				add_overlay(list, read->slot);
 			passed = 0;
 		}
 		else if (++passed > ROWS_BEFORE_SEEK)
@@ -248,7 +248,7 @@ pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids, int n,
 }
 
 /*
- * Rows that touch the columns.  A row that does not stands for all of its
+ * Rows that touch the columns.  An entry that does not stands for all of its
  * combination: the read jumps behind it.
  */
 static void
@@ -257,16 +257,15 @@ add_touching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 {
 	pfa_key_int64(&keys[nkeys - 1], nkeys, BTGreaterStrategyNumber, -1);
 	pfa_read_seek(read, keys, nkeys);
-	while (pfa_read_next(read))
+	while (pfa_read_next_entry(read))
 	{
-		int64		touched =
-			DatumGetInt64(pfa_slot_value(read->slot,
-										 PFA_MODIFICATION_TOUCHED));
+		int64		touched = DatumGetInt64(pfa_read_entry_value(read, nkeys));
 
 		CHECK_FOR_INTERRUPTS();
 		if (((uint64) touched & columns) != 0)
 		{
-			add_overlay(list, read->slot);
+			if (pfa_read_fetch(read))
+				add_overlay(list, read->slot);
 			continue;
 		}
 		pfa_key_int64(&keys[nkeys - 1], nkeys, BTGreaterStrategyNumber,

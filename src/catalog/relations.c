@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "access/itup.h"
+#include "access/relscan.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -90,22 +92,53 @@ void
 pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
 			  Snapshot snapshot, int nkeys)
 {
+	read->ctx = CurrentMemoryContext;
 	read->rel = table_open(pfa_relation_oid(table), AccessShareLock);
 	read->index = index_open(pfa_relation_oid(index), AccessShareLock);
 	read->slot = table_slot_create(read->rel, NULL);
 	read->scan = pfa_index_beginscan(read->rel, read->index, snapshot, nkeys);
+	read->scan->xs_want_itup = true;
 }
 
 void
 pfa_read_seek(PfaRead *read, ScanKey keys, int nkeys)
 {
+	/* The first one allocates what the scan then keeps. */
+	MemoryContext caller = MemoryContextSwitchTo(read->ctx);
+
 	index_rescan(read->scan, keys, nkeys, NULL, 0);
+	MemoryContextSwitchTo(caller);
 }
 
 bool
 pfa_read_next(PfaRead *read)
 {
 	return index_getnext_slot(read->scan, ForwardScanDirection, read->slot);
+}
+
+bool
+pfa_read_next_entry(PfaRead *read)
+{
+	return index_getnext_tid(read->scan, ForwardScanDirection) != NULL;
+}
+
+Datum
+pfa_read_entry_value(PfaRead *read, int column)
+{
+	bool		isnull;
+	Datum		value = index_getattr(read->scan->xs_itup, column,
+									  read->scan->xs_itupdesc, &isnull);
+
+	if (isnull)
+		elog(ERROR, "unexpected null in column %d of \"%s\"", column,
+			 RelationGetRelationName(read->index));
+	return value;
+}
+
+bool
+pfa_read_fetch(PfaRead *read)
+{
+	return index_fetch_heap(read->scan, read->slot);
 }
 
 void

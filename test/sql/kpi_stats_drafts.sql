@@ -95,7 +95,8 @@ SELECT DISTINCT organization_id FROM pfa_kpi_stats();
 RESET ROLE;
 -- the scheduler may be at it
 DO $$ BEGIN
-    WHILE (SELECT count(*) FROM mv_pfa_timeline_bounds) <> 2 LOOP
+    WHILE (SELECT count(*) FROM mv_pfa_timeline_bounds
+        WHERE organization_id IN ('DOC', 'OTHER') AND record_count = 40) <> 2 LOOP
         PERFORM pfa_refresh_mv();
         COMMIT;
     END LOOP;
