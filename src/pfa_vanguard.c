@@ -33,10 +33,15 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	pfa_shmem_init();
-	pfa_ddl_hook_install();
 	pfa_metrics_executor_install();
 	pfa_helper_start = pfa_sync_worker_start_helper;
-	/* pg_upgrade starts the server to copy it, not to have it work. */
-	if (!IsBinaryUpgrade)
-		pfa_launcher_register();
+
+	/*
+	 * pg_upgrade starts the server to copy it, not to have it work; and it
+	 * creates servers and user mappings while our tables are not there yet.
+	 */
+	if (IsBinaryUpgrade)
+		return;
+	pfa_ddl_hook_install();
+	pfa_launcher_register();
 }
