@@ -7,6 +7,7 @@
 #   make demo            a throwaway server with a simulator and three
 #                        organizations; make demo-stop removes it
 #   make bench-sync      measure syncs against COPY
+#   make bench-merge     measure pfa_get, pfa_record, drafts against plain SQL
 
 EXTENSION = pfa_vanguard
 # PGXS takes the name VERSION for the server's.
@@ -39,7 +40,7 @@ override with_llvm = no
 
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
-BENCHES = bench-sync
+BENCHES = bench-sync bench-merge
 TASKS = check demo demo-stop $(BENCHES)
 
 PG_CONFIG ?= pg_config
