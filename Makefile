@@ -8,6 +8,10 @@
 #                        organizations; make demo-stop removes it
 #   make bench-sync      measure syncs against COPY
 #   make bench-merge     measure pfa_get, pfa_record, drafts against plain SQL
+#   make bench-metrics   measure what counting and a scrape cost
+#   make bench-kpi       measure live KPI and views; SIZE=100000 for fewer records
+#   make monitoring-up   exporters, Prometheus and Alertmanager for the demo
+#                        server; make monitoring-down stops them
 
 EXTENSION = pfa_vanguard
 # PGXS takes the name VERSION for the server's.
@@ -23,7 +27,7 @@ EXTRA_CLEAN = build tmp_check
 PG_CPPFLAGS = -I$(CURDIR)/src -DPFA_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type
-SHLIB_LINK = -lcurl
+SHLIB_LINK = -lcurl -lhiredis
 
 # What "make installcheck" runs; everything it writes goes to TEST_OUT.
 TEST_OUT ?= $(CURDIR)/build/test
@@ -40,7 +44,7 @@ override with_llvm = no
 
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
-BENCHES = bench-sync bench-merge
+BENCHES = bench-sync bench-kpi bench-merge
 TASKS = check demo demo-stop $(BENCHES)
 
 PG_CONFIG ?= pg_config

@@ -88,4 +88,33 @@
 	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+/* ExecutorRun has lost its last argument in 18. */
+#if PG_VERSION_NUM >= 180000
+#define PFA_EXECUTOR_RUN_ARGS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define PFA_EXECUTE_ONCE true
+#define pfa_call_executor_run(run, query, direction, count, execute_once) \
+	((void) (execute_once), (run) ((query), (direction), (count)))
+#else
+#define PFA_EXECUTOR_RUN_ARGS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, \
+	bool execute_once
+#define PFA_EXECUTE_ONCE execute_once
+#define pfa_call_executor_run(run, query, direction, count, execute_once) \
+	(run) ((query), (direction), (count), (execute_once))
+#endif
+
+/*
+ * Entry i, from 1, of the local copy of backend states.  The callers include
+ * utils/backend_status.h themselves.
+ */
+#if PG_VERSION_NUM >= 160000
+#define pfa_local_backend(i) pgstat_get_local_beentry_by_index(i)
+#else
+#define pfa_local_backend(i) pgstat_fetch_stat_local_beentry(i)
+#endif
+#define pfa_backend_status(i) \
+	(pfa_local_backend(i) == NULL ? NULL : \
+	 &pfa_local_backend(i)->backendStatus)
+
 #endif							/* PFA_COMPAT_H */

@@ -12,7 +12,10 @@
 #include "miscadmin.h"
 
 #include "bgw/worker.h"
+#include "cache/cache.h"
+#include "generation.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "registry.h"
 #include "shmem.h"
 
@@ -25,10 +28,13 @@ _PG_init(void)
 {
 	pfa_guc_define();
 	pfa_registry_init();
+	pfa_generation_init();
+	pfa_cache_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	pfa_shmem_init();
 	pfa_ddl_hook_install();
+	pfa_metrics_executor_install();
 	pfa_helper_start = pfa_sync_worker_start_helper;
 	/* pg_upgrade starts the server to copy it, not to have it work. */
 	if (!IsBinaryUpgrade)

@@ -46,6 +46,7 @@ typedef struct Bar
 
 typedef struct Shared
 {
+	TimestampTz started_at;
 	Worker		workers[MAX_WORKERS];
 	Bar			bars[MAX_BARS];
 	PfaDatabase databases[PFA_MAX_DATABASES];
@@ -90,6 +91,7 @@ pfa_registry_shmem_startup(void)
 	if (!found)
 	{
 		memset(shared, 0, sizeof(Shared));
+		shared->started_at = GetCurrentTimestamp();
 		for (int i = 0; i < PFA_MAX_SLOTS; i++)
 		{
 			PfaSlot    *slot = &shared->slots[i];
@@ -112,6 +114,12 @@ pfa_registry_available(void)
 	return shared != NULL;
 }
 
+TimestampTz
+pfa_registry_started_at(void)
+{
+	return shared->started_at;
+}
+
 static void
 set_latch_of(int pid)
 {
@@ -123,34 +131,92 @@ set_latch_of(int pid)
 
 /* ---- leaving ---- */
 
-static void
-leave(int code, Datum arg)
+/* With lock held: take this process out of the table of workers. */
+static Worker
+remove_worker(void)
 {
-	if (mine.slot != NULL)
-		pfa_slot_release(mine.slot);
-	LWLockAcquire(lock, LW_EXCLUSIVE);
+	Worker		removed = {0};
+
 	for (int i = 0; i < MAX_WORKERS; i++)
 	{
 		Worker	   *worker = &shared->workers[i];
 
 		if (worker->pid != MyProcPid)
 			continue;
-		if (worker->kind == PFA_WORKER_SCHEDULER)
-		{
-			for (int d = 0; d < PFA_MAX_DATABASES; d++)
-			{
-				if (shared->databases[d].oid == worker->database)
-					shared->databases[d].waiting_since = 0;
-			}
-		}
+		removed = *worker;
 		worker->pid = 0;
 	}
+	for (int i = 0; removed.kind == PFA_WORKER_SCHEDULER &&
+		 i < PFA_MAX_DATABASES; i++)
+	{
+		if (shared->databases[i].oid == removed.database)
+			shared->databases[i].waiting_since = 0;
+	}
+	return removed;
+}
+
+static Oid
+longest_waiting(void)
+{
+	const PfaDatabase *longest = NULL;
+	Oid			database;
+
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < PFA_MAX_DATABASES; i++)
+	{
+		const PfaDatabase *entry = &shared->databases[i];
+
+		if (OidIsValid(entry->oid) && entry->waiting_since != 0 &&
+			(longest == NULL || entry->waiting_since < longest->waiting_since))
+			longest = entry;
+	}
+	database = longest == NULL ? InvalidOid : longest->oid;
+	LWLockRelease(lock);
+	return database;
+}
+
+/*
+ * Wake who looks after a worker that leaves, and who can have its place.  The
+ * postmaster tells who started it, but that one may be gone and another in its
+ * place.
+ */
+static void
+wake_others(const Worker *worker)
+{
+	Oid			next;
+
+	if (worker->pid == 0 || worker->kind == PFA_WORKER_LAUNCHER)
+		return;
+	if (worker->kind == PFA_WORKER_SCHEDULER)
+	{
+		pfa_wake_launcher_now();
+		return;
+	}
+	pfa_wake_scheduler_now(worker->database);
+	next = longest_waiting();
+	if (OidIsValid(next) && next != worker->database)
+		pfa_wake_scheduler_now(next);
+}
+
+static void
+leave(int code, Datum arg)
+{
+	Worker		removed;
+	bool		barred = mine.nbars > 0;
+
+	if (mine.slot != NULL)
+		pfa_slot_release(mine.slot);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	removed = remove_worker();
 	for (int i = 0; i < MAX_BARS; i++)
 	{
 		if (shared->bars[i].pid == MyProcPid)
 			memset(&shared->bars[i], 0, sizeof(Bar));
 	}
 	LWLockRelease(lock);
+	wake_others(&removed);
+	if (barred)
+		pfa_wake_launcher_now();
 }
 
 static void
@@ -351,6 +417,25 @@ pfa_worker_count(PfaWorkerKind kind, Oid database)
 	return n;
 }
 
+int
+pfa_worker_rank(PfaWorkerKind kind)
+{
+	int			n = 0;
+
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < MAX_WORKERS; i++)
+	{
+		const Worker *worker = &shared->workers[i];
+
+		if (worker->pid == MyProcPid)
+			break;
+		if (worker->pid != 0 && worker->kind == kind)
+			n++;
+	}
+	LWLockRelease(lock);
+	return n;
+}
+
 bool
 pfa_worker_known(int pid)
 {
@@ -408,26 +493,6 @@ pfa_database_is_barred(Oid database)
 	return barred;
 }
 
-int
-pfa_database_dismiss(Oid database)
-{
-	int			n = 0;
-
-	LWLockAcquire(lock, LW_SHARED);
-	for (int i = 0; i < MAX_WORKERS; i++)
-	{
-		const Worker *worker = &shared->workers[i];
-
-		/* In the table, so not gone yet: the pid is still the worker's. */
-		if (worker->pid == 0 || worker->database != database)
-			continue;
-		(void) kill(worker->pid, SIGTERM);
-		n++;
-	}
-	LWLockRelease(lock);
-	return n;
-}
-
 /* ---- databases ---- */
 
 bool
@@ -462,6 +527,30 @@ find_database(Oid database, bool make)
 }
 
 int
+pfa_database_dismiss(Oid database)
+{
+	PfaDatabase *entry;
+	int			n = 0;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_WORKERS; i++)
+	{
+		const Worker *worker = &shared->workers[i];
+
+		/* In the table, so not gone yet: the pid is still the worker's. */
+		if (worker->pid == 0 || worker->database != database)
+			continue;
+		(void) kill(worker->pid, SIGTERM);
+		n++;
+	}
+	entry = find_database(database, false);
+	if (entry != NULL && n > 0)
+		entry->dismissed = true;
+	LWLockRelease(lock);
+	return n;
+}
+
+int
 pfa_database_enter(Oid database)
 {
 	PfaDatabase *entry;
@@ -481,10 +570,11 @@ pfa_database_forget(int i)
 }
 
 void
-pfa_database_clear_request(int i)
+pfa_database_clear_requests(int i)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	shared->databases[i].requested = false;
+	shared->databases[i].dismissed = false;
 	LWLockRelease(lock);
 }
 
@@ -492,12 +582,19 @@ void
 pfa_database_set_state(Oid database, PfaDatabaseState state)
 {
 	PfaDatabase *entry;
+	bool		changed = false;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = find_database(database, true);
 	if (entry != NULL)
+	{
+		changed = entry->state != state;
 		entry->state = state;
+	}
 	LWLockRelease(lock);
+	/* It waits for this to look into the next one. */
+	if (changed)
+		pfa_wake_launcher_now();
 }
 
 void
@@ -537,11 +634,39 @@ pfa_database_others_wait(Oid database)
 	return wait;
 }
 
+void
+pfa_database_note_claim(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PfaDatabase *entry;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_database(MyDatabaseId, true);
+	if (entry != NULL)
+		entry->claims++;
+	/* It has been served: others come first now. */
+	if (entry != NULL && entry->waiting_since != 0)
+		entry->waiting_since = now;
+	LWLockRelease(lock);
+}
+
+uint32
+pfa_database_claims(void)
+{
+	PfaDatabase *entry;
+	uint32		claims;
+
+	LWLockAcquire(lock, LW_SHARED);
+	entry = find_database(MyDatabaseId, false);
+	claims = entry == NULL ? 0 : entry->claims;
+	LWLockRelease(lock);
+	return claims;
+}
+
 /* ---- wake-ups ---- */
 
-/* Pid of the first worker of a kind, 0 where there is none. */
-static int
-pid_of(PfaWorkerKind kind, Oid database)
+int
+pfa_worker_pid(PfaWorkerKind kind, Oid database)
 {
 	int			pid = 0;
 
@@ -562,14 +687,14 @@ void
 pfa_wake_scheduler_now(Oid database)
 {
 	if (shared != NULL)
-		set_latch_of(pid_of(PFA_WORKER_SCHEDULER, database));
+		set_latch_of(pfa_worker_pid(PFA_WORKER_SCHEDULER, database));
 }
 
 void
 pfa_wake_launcher_now(void)
 {
 	if (shared != NULL)
-		set_latch_of(pid_of(PFA_WORKER_LAUNCHER, InvalidOid));
+		set_latch_of(pfa_worker_pid(PFA_WORKER_LAUNCHER, InvalidOid));
 }
 
 void

@@ -42,6 +42,7 @@ typedef struct PfaSlot
 	pg_atomic_uint32 phase;		/* PfaPhase */
 	pg_atomic_uint64 rows_seen;
 	pg_atomic_uint64 rows_total;	/* 0: not known */
+	Oid			extension;		/* whose run it is */
 	Oid			server_oid;		/* foreign server it reads from */
 	pg_atomic_uint64 not_before;	/* TimestampTz: PEMS asked to wait until
 									 * then (Retry-After); 0: nothing asked */
@@ -65,6 +66,8 @@ typedef struct PfaSlot
 } PfaSlot;
 
 extern bool pfa_registry_available(void);
+/* When shared memory was set up: at the server's start, or after a crash. */
+extern TimestampTz pfa_registry_started_at(void);
 
 /* ---- slots ---- */
 extern PfaSlot *pfa_slot_acquire(int64 run_id, const char *organization_id);	/* NULL: none free */
@@ -101,7 +104,11 @@ typedef enum PfaWorkerKind
 extern bool pfa_worker_enter(PfaWorkerKind kind, Oid database);
 /* Workers of a kind; database InvalidOid: of all. */
 extern int	pfa_worker_count(PfaWorkerKind kind, Oid database);
+/* Workers of a kind that come before this process in the table. */
+extern int	pfa_worker_rank(PfaWorkerKind kind);
 extern bool pfa_worker_known(int pid);
+/* Pid of the first worker of a kind, 0 where there is none. */
+extern int	pfa_worker_pid(PfaWorkerKind kind, Oid database);
 
 /*
  * Keep workers out of a database from here on, and ask those in it to leave.
@@ -130,7 +137,9 @@ typedef struct PfaDatabase
 	Oid			oid;			/* InvalidOid: entry not in use */
 	PfaDatabaseState state;
 	bool		requested;		/* look again: CREATE EXTENSION committed */
+	bool		dismissed;		/* its workers were asked to leave */
 	TimestampTz waiting_since;	/* for a worker; 0: not waiting */
+	uint32		claims;			/* runs that its workers have taken so far */
 } PfaDatabase;
 
 /* A copy of entry i, false where it is not in use. */
@@ -140,12 +149,18 @@ extern int	pfa_database_enter(Oid database);
 extern void pfa_database_forget(int i);
 /* Have the launcher look into a database where the extension was missing. */
 extern void pfa_database_request(Oid database);
-/* The launcher takes up a request. */
-extern void pfa_database_clear_request(int i);
+/* The launcher starts a scheduler: forget requests and dismissals. */
+extern void pfa_database_clear_requests(int i);
 extern void pfa_database_set_state(Oid database, PfaDatabaseState state);
 extern void pfa_database_set_waiting(Oid database, bool waiting);
-/* Does another database wait for a worker, for longer than this one? */
+/*
+ * Does another database wait for a worker, for longer than this one?
+ * InvalidOid: does any?
+ */
 extern bool pfa_database_others_wait(Oid database);
+/* This database's workers have taken a run; how many they have taken. */
+extern void pfa_database_note_claim(void);
+extern uint32 pfa_database_claims(void);
 
 /* ---- wake-ups ---- */
 /* Wake this database's scheduler when the transaction commits. */

@@ -9,6 +9,10 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "cache/cache.h"
+#include "events/ring.h"
+#include "generation.h"
+#include "metrics/counters.h"
 #include "registry.h"
 #include "shmem.h"
 
@@ -22,6 +26,10 @@ request(void)
 		previous_request_hook();
 	RequestAddinShmemSpace(pfa_registry_shmem_size());
 	RequestNamedLWLockTranche("pfa_vanguard", 1);
+	pfa_metrics_shmem_request();
+	pfa_ring_shmem_request();
+	RequestAddinShmemSpace(pfa_generation_shmem_size());
+	pfa_cache_shmem_request();
 }
 
 static void
@@ -30,6 +38,10 @@ startup(void)
 	if (previous_startup_hook)
 		previous_startup_hook();
 	pfa_registry_shmem_startup();
+	pfa_metrics_shmem_startup();
+	pfa_ring_shmem_startup();
+	pfa_generation_shmem_startup();
+	pfa_cache_shmem_startup();
 }
 
 void

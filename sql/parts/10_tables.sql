@@ -59,6 +59,11 @@ COMMENT ON COLUMN @extschema@.pfa_field_mapping.default_value IS 'what a blank i
 COMMENT ON COLUMN @extschema@.pfa_field_mapping.write_name IS 'field of the write screen; NULL: cannot be edited';
 COMMENT ON COLUMN @extschema@.pfa_field_mapping.shipped IS 'row came with the extension and was not changed; such rows are not dumped';
 
+-- Here and below: to give space at the end of a table back, vacuum locks it
+-- exclusively for a moment, which cancels queries on standbys.
+--
+-- A page keeps room for one new version of a row, as most updates touch no
+-- index.
 CREATE TABLE @extschema@.pfa_mirror (
     organization_id text COLLATE "C" NOT NULL,
     pfa_id text COLLATE "C" NOT NULL,
@@ -89,7 +94,7 @@ CREATE TABLE @extschema@.pfa_mirror (
     is_discontinued boolean NOT NULL,
     is_funds_transferable boolean NOT NULL,
     PRIMARY KEY (organization_id, pfa_id)
-);
+) WITH (fillfactor = 90, vacuum_truncate = false);
 COMMENT ON TABLE @extschema@.pfa_mirror IS 'what PEMS holds, one row a record; written by syncs';
 COMMENT ON COLUMN @extschema@.pfa_mirror.data IS 'the mapped record under the keys of pfa_field_mapping, with planCost, forecastCost and actualCost';
 COMMENT ON COLUMN @extschema@.pfa_mirror.content_hash IS 'hash of the record''s content; 0: look at it again at the next sync';
@@ -152,16 +157,18 @@ CREATE TABLE @extschema@.pfa_sync_page (
     page_no bigint NOT NULL,
     lower_id text COLLATE "C",
     upper_id text COLLATE "C",
+    upper_is_ours boolean NOT NULL,
     counts bigint[] NOT NULL
-);
+) WITH (vacuum_truncate = false);
 CREATE INDEX pfa_sync_page_run ON @extschema@.pfa_sync_page (run_id);
 COMMENT ON TABLE @extschema@.pfa_sync_page IS 'which part of the listing a run has read and written; emptied when the run ends';
 
 CREATE TABLE @extschema@.pfa_sync_vanished (
     run_id bigint NOT NULL,
+    page_no bigint NOT NULL,
     pfa_id text COLLATE "C" NOT NULL
-);
-CREATE INDEX pfa_sync_vanished_run ON @extschema@.pfa_sync_vanished (run_id);
+) WITH (vacuum_truncate = false);
+CREATE INDEX pfa_sync_vanished_run ON @extschema@.pfa_sync_vanished (run_id, page_no);
 COMMENT ON TABLE @extschema@.pfa_sync_vanished IS 'mirror records that a run in progress did not find in PEMS; emptied when the run ends';
 
 CREATE TABLE @extschema@.pfa_rejected_record (

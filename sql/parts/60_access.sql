@@ -131,7 +131,7 @@ REVOKE ALL ON @extschema@.pfa_merged_live FROM PUBLIC;
 
 /* ---- what a client asks about itself ---- */
 
-CREATE FUNCTION @extschema@.pfa_permissions(user_id text DEFAULT NULL) RETURNS jsonb
+CREATE FUNCTION @extschema@.pfa_read_permissions(user_id text) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT pg_catalog.jsonb_build_object('userId', u.id, 'organizations', COALESCE((
@@ -140,7 +140,24 @@ BEGIN ATOMIC
                 'canEdit', m.role IN ('editor', 'admin'),
                 'canSeeDraftsOfOthers', m.role = 'admin') ORDER BY m.organization_id)
         FROM @extschema@.pfa_user_organization AS m WHERE m.user_id = u.id), '[]'))
-    FROM (SELECT COALESCE($1, @extschema@.pfa_current_user_id()) AS id) AS u;
+    FROM (SELECT $1 AS id) AS u;
+END;
+COMMENT ON FUNCTION @extschema@.pfa_read_permissions(text) IS 'pfa_permissions without the cache';
+REVOKE ALL ON FUNCTION @extschema@.pfa_read_permissions(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.pfa_own_permissions() RETURNS jsonb
+LANGUAGE c STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'pfa_own_permissions';
+COMMENT ON FUNCTION @extschema@.pfa_own_permissions() IS 'pfa_permissions of the caller, from the cache where it can be';
+REVOKE ALL ON FUNCTION @extschema@.pfa_own_permissions() FROM PUBLIC;
+
+-- Of another user the caller sees what policies show, which no cache knows.
+CREATE FUNCTION @extschema@.pfa_permissions(user_id text DEFAULT NULL) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    SELECT CASE WHEN $1 IS NULL OR $1 = @extschema@.pfa_current_user_id()
+        THEN @extschema@.pfa_own_permissions()
+        ELSE @extschema@.pfa_read_permissions($1) END;
 END;
 COMMENT ON FUNCTION @extschema@.pfa_permissions(text) IS 'what the caller may do in which organization; of another user, what there is in organizations whose admin the caller is';
 REVOKE ALL ON FUNCTION @extschema@.pfa_permissions(text) FROM PUBLIC;

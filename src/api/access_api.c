@@ -10,11 +10,13 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
+#include "api/cached.h"
 #include "catalog/user_organization.h"
 
 PG_FUNCTION_INFO_V1(pfa_current_user_id);
 PG_FUNCTION_INFO_V1(pfa_my_organizations);
 PG_FUNCTION_INFO_V1(pfa_organization_config);
+PG_FUNCTION_INFO_V1(pfa_own_permissions);
 
 /* pfa_current_user_id() returns text */
 Datum
@@ -43,6 +45,12 @@ pfa_my_organizations(PG_FUNCTION_ARGS)
 										  false, TYPALIGN_INT));
 }
 
+static Jsonb *
+compute_config(void *arg)
+{
+	return pfa_organization_config_read(arg);
+}
+
 /* pfa_organization_config(organization_id text) returns jsonb, strict */
 Datum
 pfa_organization_config(PG_FUNCTION_ARGS)
@@ -51,11 +59,28 @@ pfa_organization_config(PG_FUNCTION_ARGS)
 	Jsonb	   *config;
 
 	pfa_caller_require(organization_id, PFA_ROLE_VIEWER);
-	config = pfa_organization_config_read(organization_id);
+	config = pfa_cached_config(organization_id, compute_config,
+							   organization_id);
 	if (config == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("organization \"%s\" does not exist",
 						organization_id)));
 	PG_RETURN_JSONB_P(config);
+}
+
+static Jsonb *
+compute_permissions(void *arg)
+{
+	return pfa_permissions_read(arg);
+}
+
+/* pfa_own_permissions() returns jsonb: pfa_permissions() of the caller */
+Datum
+pfa_own_permissions(PG_FUNCTION_ARGS)
+{
+	char	   *user_id = pstrdup(pfa_caller_id());
+
+	PG_RETURN_JSONB_P(pfa_cached_permissions(user_id, compute_permissions,
+											 user_id));
 }

@@ -16,6 +16,7 @@
 #include "utils/inval.h"
 #include "utils/jsonb.h"
 
+#include "api/cached.h"
 #include "catalog/mirror.h"
 #include "catalog/user_organization.h"
 #include "merge/draft.h"
@@ -109,7 +110,7 @@ pfa_get(PG_FUNCTION_ARGS)
 		text_to_cstring(PG_GETARG_TEXT_PP(3));
 	pfa_sort_parse(&request.sort, text_to_cstring(PG_GETARG_TEXT_PP(4)),
 				   text_to_cstring(PG_GETARG_TEXT_PP(5)));
-	PG_RETURN_JSONB_P(pfa_page_get(&request));
+	PG_RETURN_JSONB_P(pfa_cached_page(&request));
 }
 
 /* pfa_record(organization_id text, pfa_id text) returns jsonb, strict */

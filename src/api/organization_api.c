@@ -24,8 +24,10 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/mv_change.h"
 #include "catalog/pfa_catalog.h"
 #include "catalog/spi.h"
+#include "metrics/counters.h"
 #include "pems/source.h"
 #include "registry.h"
 
@@ -34,10 +36,6 @@
 #define MIN_INTERVAL_SECONDS	10
 #define MAX_INTERVAL_DAYS		30
 
-PG_FUNCTION_INFO_V1(pfa_add_organization);
-PG_FUNCTION_INFO_V1(pfa_remove_organization);
-PG_FUNCTION_INFO_V1(pfa_pause_organization);
-PG_FUNCTION_INFO_V1(pfa_resume_organization);
 PG_FUNCTION_INFO_V1(pfa_adopt_database);
 
 /* ---- checks ---- */
@@ -293,8 +291,7 @@ report(const char *organization_id, const char *code, const char *message)
  * pfa_add_organization(organization_id text, server name,
  *						pems_organization text, sync_interval interval)
  */
-Datum
-pfa_add_organization(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_add_organization, PFA_ENDPOINT_ADD_ORGANIZATION)
 {
 	char	   *organization_id;
 	char	   *pems_organization;
@@ -326,8 +323,7 @@ pfa_add_organization(PG_FUNCTION_ARGS)
 }
 
 /* pfa_remove_organization(organization_id text), strict */
-Datum
-pfa_remove_organization(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_remove_organization, PFA_ENDPOINT_REMOVE_ORGANIZATION)
 {
 	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
@@ -344,6 +340,7 @@ pfa_remove_organization(PG_FUNCTION_ARGS)
 								organization_id);
 	report(organization_id, "organization_removed",
 		   psprintf("organization \"%s\" was removed", organization_id));
+	pfa_mv_request_refresh();
 	pfa_wake_scheduler_at_commit();
 	PG_RETURN_VOID();
 }
@@ -354,8 +351,7 @@ pfa_remove_organization(PG_FUNCTION_ARGS)
  * A sync that runs already ends as if nothing had been said: stopping it is
  * pfa_sync_cancel's business.  A queued one is cancelled.
  */
-Datum
-pfa_pause_organization(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_pause_organization, PFA_ENDPOINT_PAUSE_ORGANIZATION)
 {
 	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
@@ -371,8 +367,7 @@ pfa_pause_organization(PG_FUNCTION_ARGS)
 }
 
 /* pfa_resume_organization(organization_id text), strict */
-Datum
-pfa_resume_organization(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_resume_organization, PFA_ENDPOINT_RESUME_ORGANIZATION)
 {
 	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 

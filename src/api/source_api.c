@@ -17,6 +17,7 @@
 #include "catalog/schedule.h"
 #include "catalog/source.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "pems/grid.h"
 #include "pems/source.h"
 #include "pems/source_options.h"
@@ -25,7 +26,6 @@
 PG_FUNCTION_INFO_V1(pfa_pems_validator);
 PG_FUNCTION_INFO_V1(pfa_set_credentials);
 PG_FUNCTION_INFO_V1(pfa_bind_credentials);
-PG_FUNCTION_INFO_V1(pfa_test_source);
 
 #define TEST_COLUMNS	4
 
@@ -122,8 +122,7 @@ ask_source(PfaSource *source, double *latency_ms, int64 *count, char **message)
 	return ok;
 }
 
-Datum
-pfa_test_source(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_test_source, PFA_ENDPOINT_TEST_SOURCE)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *server = NameStr(*PG_GETARG_NAME(0));

@@ -24,11 +24,8 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "registry.h"
-
-PG_FUNCTION_INFO_V1(pfa_sync_now);
-PG_FUNCTION_INFO_V1(pfa_sync_wait);
-PG_FUNCTION_INFO_V1(pfa_sync_cancel);
 
 /* How often a waiting session looks at the runs it waits for. */
 #define LOOK_MS			50
@@ -93,8 +90,7 @@ request_all(ReturnSetInfo *rsinfo, const char *mode)
 }
 
 /* pfa_sync_now(organization_id text, mode text) returns setof bigint */
-Datum
-pfa_sync_now(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_now, PFA_ENDPOINT_SYNC_NOW)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *organization_id = pfa_sync_organization_argument(fcinfo, 0);
@@ -209,8 +205,7 @@ nap(instr_time start, double timeout_ms)
 }
 
 /* pfa_sync_wait(run_id bigint, timeout interval) returns text */
-Datum
-pfa_sync_wait(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_wait, PFA_ENDPOINT_SYNC_WAIT)
 {
 	double		timeout_ms = timeout_argument(fcinfo, 1);
 	PfaRunStatus worst = PFA_RUN_QUEUED;
@@ -263,8 +258,7 @@ stop_process(int64 run_id, const PfaRunLook *look)
  * pg_cancel_backend, and has a moment to do so.  A run whose process dies
  * meanwhile goes back to the queue, and is cancelled there.
  */
-Datum
-pfa_sync_cancel(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync_cancel, PFA_ENDPOINT_SYNC_CANCEL)
 {
 	int64		run_id = PG_GETARG_INT64(0);
 	bool		told = false;
@@ -284,7 +278,7 @@ pfa_sync_cancel(PG_FUNCTION_ARGS)
 		{
 			if (told)
 				break;
-			if (pfa_run_reap(PFA_RUN_MAX_ATTEMPTS) == 0)
+			if (pfa_run_reap() == 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						 errmsg("could not cancel sync run %lld",

@@ -31,10 +31,10 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/sync_request.h"
 #include "guc.h"
+#include "kpi/maintain.h"
+#include "metrics/counters.h"
 #include "registry.h"
 #include "sync/run.h"
-
-PG_FUNCTION_INFO_V1(pfa_sync);
 
 /* Progress is told this often at most, and where it stands still this often. */
 #define NOTICE_MS		1000
@@ -82,7 +82,6 @@ transact(void (*body) (Sync *sync), Sync *sync)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	SetCurrentStatementStartTimestamp();
 	begin();
 	MemoryContextSwitchTo(caller);
 	if (!OidIsValid(pfa_extension_oid(true)))
@@ -221,7 +220,7 @@ tell_end(const Sync *sync)
 static void
 take_run(Sync *sync)
 {
-	(void) pfa_run_reap(PFA_RUN_MAX_ATTEMPTS);
+	(void) pfa_run_reap();
 	pfa_run_request(sync->organization_id, sync->mode, &sync->request);
 	if (sync->named)
 		pfa_sync_check_request(&sync->request, sync->organization_id);
@@ -331,6 +330,9 @@ sync_organization(Sync *sync)
 		}
 		transact(read_end, sync);
 	} while (!pfa_run_has_ended(sync->end.status));
+	/* What a scheduler would do now. */
+	if (!pfa_registry_available())
+		(void) pfa_kpi_maintain();
 	if (sync->end.status == PFA_RUN_COMPLETED)
 		tell_end(sync);
 	return true;
@@ -406,8 +408,7 @@ sync_all(const char *mode)
 }
 
 /* procedure pfa_sync(organization_id text, mode text) */
-Datum
-pfa_sync(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_sync, PFA_ENDPOINT_SYNC)
 {
 	char	   *organization_id = pfa_sync_organization_argument(fcinfo, 0);
 	char	   *mode = pfa_sync_mode_argument(fcinfo, 1);

@@ -154,13 +154,8 @@ no_workers(void)
 }
 
 static Verdict
-judge_running(const PfaSyncStatus *status, const Server *server,
-			  const Live *live)
+judge_running(const Server *server, const Live *live)
 {
-	if (status->worker_gone)
-		return verdict("waiting", pfa_registry_available() ?
-					   "its process has gone, the run is taken up again in a moment" :
-					   "its process has gone, CALL pfa_sync() takes the run up again");
 	if (live == NULL || live->phase != PFA_PHASE_WAITING)
 		return verdict("running", server->standby ?
 					   "runs on the primary" : NULL);
@@ -248,12 +243,16 @@ judge(const PfaSyncStatus *status, const Server *server, const Live *live)
 {
 	bool		run = status->run_id != 0;
 
-	if (run && status->run_status == PFA_RUN_RUNNING)
-		return judge_running(status, server, live);
+	if (run && status->run_status == PFA_RUN_RUNNING && !status->worker_gone)
+		return judge_running(server, live);
 	if (status->is_copy)
 		return verdict("copy", "this database is a copy, pfa_adopt_database() lets it sync");
 	if (status->paused)
 		return verdict("paused", "paused by pfa_pause_organization()");
+	if (run && status->run_status == PFA_RUN_RUNNING)
+		return verdict("waiting", pfa_registry_available() ?
+					   "its process has gone, the run is taken up again in a moment" :
+					   "its process has gone, CALL pfa_sync() takes the run up again");
 	if (run && status->run_status == PFA_RUN_QUEUED)
 		return judge_queued(server);
 	return judge_resting(status, server);

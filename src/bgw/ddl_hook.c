@@ -16,6 +16,7 @@
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -30,6 +31,7 @@
 #include "utils/timestamp.h"
 
 #include "bgw/worker.h"
+#include "catalog/cache_watch.h"
 #include "catalog/extension.h"
 #include "catalog/schedule.h"
 #include "compat.h"
@@ -175,6 +177,29 @@ look_if_present(void)
 		pfa_request_look_at_commit();
 }
 
+/* Tables of ours may have lost a trigger that the cache relies on, or got it. */
+static void
+table_altered(const RangeVar *table)
+{
+	if (table != NULL)
+		pfa_cache_table_altered(RangeVarGetRelid(table, NoLock, true));
+}
+
+static void
+triggers_dropped(const DropStmt *stmt)
+{
+	ListCell   *cell;
+
+	foreach(cell, stmt->objects)
+	{
+		List	   *names = list_copy(lfirst(cell));
+
+		/* the trigger's own name is the last */
+		names = list_truncate(names, list_length(names) - 1);
+		table_altered(makeRangeVarFromNameList(names));
+	}
+}
+
 static void
 follow_up(Node *parsetree)
 {
@@ -200,8 +225,21 @@ follow_up(Node *parsetree)
 				pfa_dismiss_workers_at_commit();
 			break;
 		case T_DropStmt:
-			if (((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION)
+			/* Ours may go with its schema, or with what it depends on. */
+			if (((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION ||
+				((DropStmt *) parsetree)->behavior == DROP_CASCADE)
 				pfa_wake_scheduler_at_commit();
+			if (((DropStmt *) parsetree)->removeType == OBJECT_TRIGGER)
+				triggers_dropped((DropStmt *) parsetree);
+			break;
+		case T_AlterTableStmt:
+			table_altered(((AlterTableStmt *) parsetree)->relation);
+			break;
+		case T_CreateTrigStmt:
+			table_altered(((CreateTrigStmt *) parsetree)->relation);
+			break;
+		case T_DropOwnedStmt:
+			pfa_wake_scheduler_at_commit();
 			break;
 		case T_AlterForeignServerStmt:
 			server_changed(((AlterForeignServerStmt *) parsetree)->servername);

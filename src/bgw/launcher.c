@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "bgw/worker.h"
+#include "metrics/counters.h"
 
 /* The launcher comes back so soon after it died. */
 #define RESTART_SECONDS		2
@@ -81,9 +82,9 @@ pfa_launcher_register(void)
 
 /* ---- databases ---- */
 
-/* Databases a scheduler may look into. */
+/* Databases a scheduler may look into; existing: all there are. */
 static List *
-list_databases(void)
+list_databases(List **existing)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	List	   *databases = NIL;
@@ -100,6 +101,10 @@ list_databases(void)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old;
+
+		old = MemoryContextSwitchTo(caller);
+		*existing = lappend_oid(*existing, form->oid);
+		MemoryContextSwitchTo(old);
 
 		/* -2: an interrupted DROP DATABASE left it unusable */
 		if (!form->datallowconn || form->datistemplate ||
@@ -128,7 +133,8 @@ forget_child(Child *child)
 static void
 refresh_databases(void)
 {
-	List	   *databases = list_databases();
+	List	   *existing = NIL;
+	List	   *databases = list_databases(&existing);
 	ListCell   *cell;
 
 	for (int i = 0; i < PFA_MAX_DATABASES; i++)
@@ -140,6 +146,8 @@ refresh_databases(void)
 		{
 			/* Dropped, or closed: nobody is let in, so nobody stays. */
 			(void) pfa_database_dismiss(entry.oid);
+			if (!list_member_oid(existing, entry.oid))
+				pfa_metrics_forget_database(entry.oid);
 			pfa_database_forget(i);
 			forget_child(&children[i]);
 		}
@@ -185,9 +193,11 @@ note_end(Child *child, const PfaDatabase *entry)
 		BACKOFF_NEVER_MS : BACKOFF_RAN_MS;
 	long		wait;
 
-	if (child->started_at == 0 ||
+	if (child->started_at == 0 || entry->dismissed ||
 		TimestampDifferenceExceeds(child->started_at, now, HEALTHY_MS))
 		child->failures = 0;
+	if (child->started_at != 0 && entry->state == PFA_DATABASE_PRESENT)
+		pfa_metrics_process_restarted(PFA_PROCESS_SCHEDULER, entry->oid);
 	wait = Min(500L << Min(child->failures, 10), most);
 	child->failures++;
 	child->started_at = 0;
@@ -205,7 +215,7 @@ start_scheduler(int i, const PfaDatabase *entry)
 	args.database = entry->oid;
 	args.kind = PFA_WORKER_SCHEDULER;
 	/* Before the start: a request of from now on may come too late for it. */
-	pfa_database_clear_request(i);
+	pfa_database_clear_requests(i);
 	/* TopMemoryContext: the handle is freed when the worker has ended. */
 	if (pfa_worker_start(&args, "pfa_scheduler_main",
 						 "pfa_vanguard scheduler", &child->handle))
@@ -273,6 +283,10 @@ supervise(void)
 			}
 			if (pfa_database_is_barred(entry.oid) || (!known && looking))
 				continue;
+			/* The clock may have been set back. */
+			if (child->not_before >
+				TimestampTzPlusMilliseconds(now, BACKOFF_NEVER_MS))
+				child->not_before = now;
 			if (child->not_before > now)
 			{
 				wait = Min(wait, TimestampDifferenceMilliseconds(now,
@@ -295,6 +309,7 @@ pfa_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pfa_worker_set_name("pfa_vanguard launcher");
+	pfa_metrics_process_started(PFA_PROCESS_LAUNCHER, InvalidOid);
 	turn_context = AllocSetContextCreate(TopMemoryContext,
 										 "pfa_vanguard launcher turn",
 										 ALLOCSET_DEFAULT_SIZES);

@@ -28,26 +28,24 @@ claim(void)
 	MemoryContext caller = CurrentMemoryContext;
 	PfaRun	   *run = NULL;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, NULL);
+	pfa_worker_start_transaction();
 	MemoryContextSwitchTo(caller);
 	if (OidIsValid(pfa_extension_oid(true)))
 		run = pfa_run_claim();
-	CommitTransactionCommand();
+	pfa_worker_end_transaction();
 	MemoryContextSwitchTo(caller);
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
 	return run;
 }
 
-/* Is this worker still wanted, or has the setting been lowered? */
+/*
+ * Is this worker still wanted, or has the setting been lowered?  By rank, so
+ * that of too many those that are too many leave, and not all.
+ */
 static bool
 is_wanted(void)
 {
 	return pfa_guc_enabled &&
-		pfa_worker_count(PFA_WORKER_SYNC, InvalidOid) <=
-		pfa_guc_max_concurrent_syncs;
+		pfa_worker_rank(PFA_WORKER_SYNC) < pfa_guc_max_concurrent_syncs;
 }
 
 static void
@@ -72,6 +70,7 @@ work(void)
 		run = claim();
 		if (run == NULL)
 			break;
+		pfa_database_note_claim();
 		/* There are more slots than workers may be set to run. */
 		slot = pfa_slot_acquire(run->run_id, run->organization_id);
 		if (slot == NULL)
@@ -148,7 +147,5 @@ pfa_sync_worker_main(Datum arg)
 		help(&args);
 	else
 		work();
-	/* Whoever waits for a worker may have one now. */
-	pfa_wake_scheduler_now(MyDatabaseId);
 	proc_exit(0);
 }

@@ -13,6 +13,10 @@
 #include "utils/guc.h"
 
 #include "bgw/worker.h"
+#include "metrics/counters.h"
+
+/* Longest wait for a lock on our tables. */
+#define LOCK_TIMEOUT	"2s"
 
 bool
 pfa_worker_start(const PfaWorkerArgs *args, const char *function,
@@ -57,6 +61,29 @@ pfa_worker_begin(PfaWorkerArgs *args)
 		proc_exit(0);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args->database, InvalidOid, 0);
+	pfa_metrics_process_started(args->kind == PFA_WORKER_SCHEDULER ?
+								PFA_PROCESS_SCHEDULER : PFA_PROCESS_SYNC,
+								args->database);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+pfa_worker_start_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	pgstat_report_activity(STATE_RUNNING, NULL);
+}
+
+void
+pfa_worker_end_transaction(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

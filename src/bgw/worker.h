@@ -32,6 +32,12 @@ extern bool pfa_worker_start(const PfaWorkerArgs *args, const char *function,
  */
 extern void pfa_worker_begin(PfaWorkerArgs *args);
 extern void pfa_worker_set_name(const char *name);
+/*
+ * A transaction of a worker's own: waits for a lock two seconds at most, since
+ * others wait behind who waits, and for no standby.
+ */
+extern void pfa_worker_start_transaction(void);
+extern void pfa_worker_end_transaction(void);
 /* Interrupts and settings; call it at each turn of a worker's loop. */
 extern void pfa_worker_check(void);
 
@@ -41,6 +47,9 @@ extern PGDLLEXPORT void pfa_launcher_main(Datum arg);
 
 /* scheduler.c */
 extern PGDLLEXPORT void pfa_scheduler_main(Datum arg);
+
+/* observe.c: a turn's work for those who watch; call it outside a transaction */
+extern void pfa_scheduler_observe(void);
 
 /* sync_worker.c */
 extern PGDLLEXPORT void pfa_sync_worker_main(Datum arg);

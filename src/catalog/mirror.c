@@ -6,7 +6,9 @@
  * inserted by table_multi_insert with a bulk-insert state, and indexed one by
  * one.  That is possible only while nobody has to hear of a row: with triggers,
  * rules, constraints or columns that a user has added, the direct_* flags are
- * off and mirror_sql.c writes through statements instead.
+ * off and mirror_sql.c writes through statements instead.  Our own triggers are
+ * not in the way: rows come with their columns derived, and what they change in
+ * the KPI is added up here and stored when the mirror is closed.
  */
 #include "postgres.h"
 
@@ -27,11 +29,22 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "catalog/kpi.h"
 #include "catalog/mirror.h"
 #include "catalog/pfa_catalog.h"
 #include "compat.h"
+#include "generation.h"
 
-#define DERIVE_TRIGGER	"pfa_mirror_derive"
+/* Triggers whose work is done here too. */
+static const char *const own_triggers[] = {
+	"pfa_mirror_derive",
+	"pfa_mirror_kpi_insert",
+	"pfa_mirror_kpi_update",
+	"pfa_mirror_kpi_delete",
+	"pfa_mirror_kpi_truncate",
+	"pfa_note_change",
+	"pfa_note_truncate"
+};
 
 /* ---- opening ---- */
 
@@ -53,6 +66,17 @@ has_own_columns_only(Relation rel)
 		 !desc->constr->has_generated_stored);
 }
 
+static bool
+is_own_trigger(const Trigger *trigger)
+{
+	for (size_t i = 0; i < lengthof(own_triggers); i++)
+	{
+		if (strcmp(trigger->tgname, own_triggers[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 find_direct_ways(PfaMirror *mirror)
 {
@@ -71,8 +95,7 @@ find_direct_ways(PfaMirror *mirror)
 	{
 		Trigger    *trigger = &triggers->triggers[i];
 
-		if (trigger->tgenabled == TRIGGER_DISABLED ||
-			strcmp(trigger->tgname, DERIVE_TRIGGER) == 0)
+		if (trigger->tgenabled == TRIGGER_DISABLED || is_own_trigger(trigger))
 			continue;
 		if (TRIGGER_FOR_INSERT(trigger->tgtype))
 			mirror->direct_insert = false;
@@ -110,6 +133,7 @@ void
 pfa_mirror_open(PfaMirror *mirror, const char *organization_id)
 {
 	memset(mirror, 0, sizeof(*mirror));
+	mirror->context = CurrentMemoryContext;
 	mirror->organization_id = organization_id;
 	mirror->organization = CStringGetTextDatum(organization_id);
 	mirror->rel = table_open(pfa_extension_relation("pfa_mirror"),
@@ -128,9 +152,57 @@ pfa_mirror_open(PfaMirror *mirror, const char *organization_id)
 	mirror->snapshot = GetActiveSnapshot();
 }
 
+/* ---- what is written, for the KPI ---- */
+
+static void
+count_row(PfaMirror *mirror, const Datum *values, const bool *nulls, int sign)
+{
+	if (mirror->kpi == NULL)
+	{
+		MemoryContext caller;
+
+		/* An older version of the extension's SQL has no KPI. */
+		if (!pfa_kpi_exists(RelationGetNamespace(mirror->rel)))
+			return;
+		caller = MemoryContextSwitchTo(mirror->context);
+		mirror->kpi = pfa_kpi_set_create();
+		MemoryContextSwitchTo(caller);
+	}
+	pfa_kpi_record(mirror->kpi, values, nulls, sign);
+}
+
+/* The row at tid is about to go: take away what it counted for. */
+static void
+count_stored(PfaMirror *mirror, ItemPointer tid)
+{
+	TupleTableSlot *slot = mirror->stored;
+
+	if (slot == NULL)
+		slot = mirror->stored = table_slot_create(mirror->rel, NULL);
+	if (!table_tuple_fetch_row_version(mirror->rel, tid, mirror->snapshot,
+									   slot))
+		elog(ERROR, "could not find a mirrored record that was just read");
+	slot_getsomeattrs(slot, PFA_MIRROR_NATTS);
+	count_row(mirror, slot->tts_values, slot->tts_isnull, -1);
+	ExecClearTuple(slot);
+}
+
+static void
+store_counts(PfaMirror *mirror)
+{
+	if (mirror->stored != NULL)
+		ExecDropSingleTupleTableSlot(mirror->stored);
+	if (mirror->kpi == NULL)
+		return;
+	pfa_kpi_store(RelationGetNamespace(mirror->rel), mirror->kpi);
+	pfa_kpi_set_free(mirror->kpi);
+	mirror->kpi = NULL;
+}
+
 void
 pfa_mirror_close(PfaMirror *mirror)
 {
+	store_counts(mirror);
 	if (mirror->info != NULL)
 	{
 		ExecCloseIndices(mirror->info);
@@ -142,6 +214,14 @@ pfa_mirror_close(PfaMirror *mirror)
 	SetUserIdAndSecContext(mirror->user, mirror->security);
 	table_close(mirror->rel, NoLock);
 	CommandCounterIncrement();
+}
+
+/* As the trigger pfa_note_change does for statements. */
+static void
+note_change(PfaMirror *mirror)
+{
+	pfa_generation_note(PFA_SUBJECT_RECORDS, mirror->organization_id,
+						strlen(mirror->organization_id), "", 0);
 }
 
 /* Open the indexes for writing; most pages without news never need them. */
@@ -284,6 +364,14 @@ pfa_mirror_insert_flush(PfaMirrorInsert *insert)
 
 	if (insert->nused == 0)
 		return;
+	note_change(mirror);
+	for (int i = 0; i < insert->nused; i++)
+	{
+		TupleTableSlot *slot = insert->slots[i];
+
+		slot_getsomeattrs(slot, PFA_MIRROR_NATTS);
+		count_row(mirror, slot->tts_values, slot->tts_isnull, 1);
+	}
 
 	/* Freed with the row's expressions: what forming and toasting leaves. */
 	caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
@@ -346,6 +434,7 @@ pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
 	PfaUpdateIndexes indexes;
 
 	open_for_write(mirror);
+	note_change(mirror);
 	CheckCmdReplicaIdentity(mirror->rel, CMD_UPDATE);
 	slot = table_slot_create(mirror->rel, NULL);
 	memcpy(slot->tts_values, values, sizeof(Datum) * PFA_MIRROR_NATTS);
@@ -353,10 +442,12 @@ pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(mirror->rel);
 
+	count_stored(mirror, tid);
 	check_result(table_tuple_update(mirror->rel, tid, slot, mirror->cid,
 									mirror->snapshot, InvalidSnapshot, true,
 									&failure, &lock, &indexes),
 				 "update");
+	count_row(mirror, values, nulls, 1);
 
 	/*
 	 * As entries of a new row: the hint that a value has not changed would
@@ -375,7 +466,9 @@ pfa_mirror_delete(PfaMirror *mirror, ItemPointer tid)
 {
 	TM_FailureData failure;
 
+	note_change(mirror);
 	CheckCmdReplicaIdentity(mirror->rel, CMD_DELETE);
+	count_stored(mirror, tid);
 	check_result(table_tuple_delete(mirror->rel, tid,
 									GetCurrentCommandId(true),
 									mirror->snapshot, InvalidSnapshot, true,

@@ -112,6 +112,7 @@ extern bool pfa_mirror_parse_date(const char *text, size_t len, int32 *days);
 
 typedef struct PfaMirror
 {
+	MemoryContext context;		/* that it was opened in */
 	Relation	rel;
 	Oid			pk;				/* index on (organization_id, pfa_id) */
 	const char *organization_id;
@@ -126,6 +127,9 @@ typedef struct PfaMirror
 	EState	   *estate;
 	ResultRelInfo *info;
 	CommandId	cid;
+	/* what is written past triggers, for pfa_kpi_delta; NULL: nothing yet */
+	struct PfaKpiSet *kpi;
+	struct TupleTableSlot *stored;	/* a row that is changed or deleted */
 	/* put back by pfa_mirror_close */
 	Oid			user;
 	int			security;

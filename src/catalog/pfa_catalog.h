@@ -98,6 +98,7 @@ typedef struct PfaRun
 	int			attempt;		/* 1, and more for a run taken up again */
 	TimestampTz requested_at;
 	TimestampTz started_at;
+	Oid			extension;		/* whose table the run is in */
 } PfaRun;
 
 /*
@@ -116,14 +117,11 @@ extern void pfa_run_finish(int64 run_id, const char *status,
 /* Back to queued, to be taken up again where it stands (attempt + 1). */
 extern void pfa_run_requeue(int64 run_id);
 /*
- * Runs marked running whose process is gone: requeued while attempt is below
- * max_attempts, else failed.  Returns how many were requeued.
+ * Runs marked running whose process is gone: requeued, or failed where that
+ * has happened too often.  Returns how many were requeued.
  */
-extern int	pfa_run_reap(int max_attempts);
+extern int	pfa_run_reap(void);
 extern int	pfa_run_count_queued(void);
-
-/* A run whose process died is taken up again so often. */
-#define PFA_RUN_MAX_ATTEMPTS	20
 
 /* ---- sync_page.c: the durable memory of a run, see sync/coverage.h ---- */
 
@@ -132,12 +130,17 @@ typedef struct PfaPageRow
 	int64		page_no;
 	char	   *lower_id;		/* NULL: from the beginning */
 	char	   *upper_id;		/* NULL: to the end */
+	bool		upper_is_ours;	/* the page has our record of that id */
 	PfaRunCounts counts;
 } PfaPageRow;
 
 extern void pfa_page_insert(int64 run_id, const PfaPageRow *page);
 extern PfaPageRow *pfa_page_list(int64 run_id, int *npages);
-extern void pfa_vanished_insert(int64 run_id, const char **ids, int nids);
+extern void pfa_vanished_insert(int64 run_id, int64 page_no,
+								const char **ids, int nids);
+/* What an attempt at the page has left; or, of all pages that were not read. */
+extern void pfa_vanished_forget(int64 run_id, int64 page_no);
+extern void pfa_vanished_forget_unread(int64 run_id);
 /* vanished.c: read side of the same, distinct ids in byte order */
 extern int64 pfa_vanished_count(int64 run_id);
 extern const char **pfa_vanished_next(int64 run_id, const char *after,

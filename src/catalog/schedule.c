@@ -56,10 +56,15 @@ pfa_schedule_due(void)
 	/*
 	 * The row lock keeps out whoever is about to request a run of the same
 	 * organization: the insert would wait for that transaction otherwise.
+	 *
+	 * Nothing is ever put off for longer than its interval or an hour, so a
+	 * due time far ahead dates from before the clock was set back.
 	 */
 	(void) pfa_spi_run("WITH due AS MATERIALIZED (SELECT o.organization_id "
 					   WAITING
-					   "AND COALESCE(s.next_sync_at, '-infinity') <= $3 "
+					   "AND (COALESCE(s.next_sync_at, '-infinity') <= $3 "
+					   "OR s.next_sync_at > $3 + 2 * GREATEST(o.sync_interval, "
+					   "'1 hour')) "
 					   "ORDER BY COALESCE(s.next_sync_at, '-infinity'), "
 					   "o.organization_id FOR UPDATE OF o SKIP LOCKED) "
 					   "INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
@@ -206,30 +211,34 @@ pfa_schedule_credentials_changed(const char *server_name)
 
 /* ---- history ---- */
 
-static int
-prune(const char *text, int days)
+static bool
+prune(const char *text, int minutes)
 {
 	Oid			argtypes[2] = {TIMESTAMPTZOID, INT4OID};
 	Datum		values[2];
 
-	if (days <= 0)
-		return 0;
+	if (minutes == 0)
+		return false;
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp() -
-									days * USECS_PER_DAY);
+									minutes * USECS_PER_MINUTE);
 	values[1] = Int32GetDatum(PRUNE_ROWS);
-	return (int) pfa_spi_run(text, 2, argtypes, values, NULL);
+	return pfa_spi_run(text, 2, argtypes, values, NULL) >= PRUNE_ROWS;
 }
 
-int
-pfa_history_prune(int run_days, int event_days)
+bool
+pfa_history_prune(int run_minutes, int event_minutes)
 {
-	return prune("DELETE FROM @.@.pfa_sync_run WHERE run_id = ANY (ARRAY("
+	bool		more;
+
+	more = prune("DELETE FROM @.@.pfa_sync_run WHERE run_id = ANY (ARRAY("
 				 "SELECT run_id FROM @.@.pfa_sync_run "
 				 "WHERE status NOT IN ('queued', 'running') "
 				 "AND finished_at < $1 ORDER BY finished_at LIMIT $2))",
-				 run_days) +
-		prune("DELETE FROM @.@.pfa_event_log WHERE event_id = ANY (ARRAY("
+				 run_minutes);
+	if (prune("DELETE FROM @.@.pfa_event_log WHERE event_id = ANY (ARRAY("
 			  "SELECT event_id FROM @.@.pfa_event_log "
 			  "WHERE logged_at < $1 ORDER BY logged_at LIMIT $2))",
-			  event_days);
+			  event_minutes))
+		more = true;
+	return more;
 }

@@ -65,10 +65,10 @@ extern void pfa_state_update(const char *organization_id,
 							 const char *layout, bool full);
 
 /*
- * Delete finished runs and events older than so many days, at most 1000 rows
- * of each a call; 0 days or less keeps them for ever.  Returns how many rows
- * went: call it again, in another transaction, while that is 1000 or more.
+ * Delete finished runs and events older than so many minutes, at most 1000 rows
+ * of each a call; 0 keeps them for ever.  True if there may be more: call it
+ * again, in another transaction.
  */
-extern int	pfa_history_prune(int run_days, int event_days);
+extern bool pfa_history_prune(int run_minutes, int event_minutes);
 
 #endif							/* PFA_SCHEDULE_H */

@@ -33,7 +33,7 @@
 
 #include "catalog/credential_origin.h"
 #include "catalog/pfa_catalog.h"
-#include "catalog/secret_file.h"
+#include "secret_file.h"
 #include "catalog/source.h"
 #include "guc.h"
 #include "pems/address.h"
@@ -207,10 +207,12 @@ load_credentials(PfaSource *source, Oid role, const UserMapping *mapping)
 	pfa_source_options_apply(source, UserMappingRelationId, mapping->options);
 	path = pfa_source_option_get(mapping->options, "password_file");
 	if (path != NULL)
-		source->password = pfa_secret_file_read("password_file", path);
+		source->password = pfa_secret_file_read("password_file", path,
+												pfa_source_secret_valid);
 	path = pfa_source_option_get(mapping->options, "api_key_file");
 	if (path != NULL)
-		source->api_key = pfa_secret_file_read("api_key_file", path);
+		source->api_key = pfa_secret_file_read("api_key_file", path,
+											   pfa_source_secret_valid);
 
 	if (source->username == NULL && source->password != NULL)
 		ereport(ERROR,

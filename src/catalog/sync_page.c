@@ -60,20 +60,21 @@ counts_from_array(Datum value, PfaRunCounts *counts)
 void
 pfa_page_insert(int64 run_id, const PfaPageRow *page)
 {
-	Oid			argtypes[5] = {INT8OID, INT8OID, TEXTOID, TEXTOID,
+	Oid			argtypes[6] = {INT8OID, INT8OID, TEXTOID, TEXTOID, BOOLOID,
 	INT8ARRAYOID};
-	Datum		values[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	Datum		values[6];
+	char		nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
 
 	values[0] = Int64GetDatum(run_id);
 	values[1] = Int64GetDatum(page->page_no);
 	pfa_spi_set_text(values, nulls, 2, page->lower_id);
 	pfa_spi_set_text(values, nulls, 3, page->upper_id);
-	values[4] = PointerGetDatum(counts_to_array(&page->counts));
+	values[4] = BoolGetDatum(page->upper_is_ours);
+	values[5] = PointerGetDatum(counts_to_array(&page->counts));
 	(void) pfa_spi_run("INSERT INTO @.@.pfa_sync_page "
-					   "(run_id, page_no, lower_id, upper_id, counts) "
-					   "VALUES ($1, $2, $3, $4, $5)",
-					   5, argtypes, values, nulls);
+					   "(run_id, page_no, lower_id, upper_id, upper_is_ours, "
+					   "counts) VALUES ($1, $2, $3, $4, $5, $6)",
+					   6, argtypes, values, nulls);
 }
 
 PfaPageRow *
@@ -85,7 +86,8 @@ pfa_page_list(int64 run_id, int *npages)
 	PfaPageRow *pages;
 	uint64		n;
 
-	n = pfa_spi_execute("SELECT page_no, lower_id, upper_id, counts "
+	n = pfa_spi_execute("SELECT page_no, lower_id, upper_id, counts, "
+						"upper_is_ours "
 						"FROM @.@.pfa_sync_page WHERE run_id = $1 "
 						"ORDER BY page_no",
 						1, argtypes, values, NULL, false);
@@ -98,6 +100,7 @@ pfa_page_list(int64 run_id, int *npages)
 		pages[i].page_no = pfa_spi_get_int64(i, 1);
 		pages[i].lower_id = pfa_spi_get_text(caller, i, 2);
 		pages[i].upper_id = pfa_spi_get_text(caller, i, 3);
+		pages[i].upper_is_ours = pfa_spi_get_bool(i, 5);
 		if (!isnull)
 			counts_from_array(counts, &pages[i].counts);
 	}
@@ -107,10 +110,10 @@ pfa_page_list(int64 run_id, int *npages)
 }
 
 void
-pfa_vanished_insert(int64 run_id, const char **ids, int nids)
+pfa_vanished_insert(int64 run_id, int64 page_no, const char **ids, int nids)
 {
-	Oid			argtypes[2] = {INT8OID, TEXTARRAYOID};
-	Datum		values[2];
+	Oid			argtypes[3] = {INT8OID, INT8OID, TEXTARRAYOID};
+	Datum		values[3];
 	Datum	   *elements;
 
 	if (nids <= 0)
@@ -119,15 +122,41 @@ pfa_vanished_insert(int64 run_id, const char **ids, int nids)
 	for (int i = 0; i < nids; i++)
 		elements[i] = CStringGetTextDatum(ids[i]);
 	values[0] = Int64GetDatum(run_id);
-	values[1] = PointerGetDatum(construct_array(elements, nids, TEXTOID, -1,
+	values[1] = Int64GetDatum(page_no);
+	values[2] = PointerGetDatum(construct_array(elements, nids, TEXTOID, -1,
 												false, TYPALIGN_INT));
-	(void) pfa_spi_run("INSERT INTO @.@.pfa_sync_vanished (run_id, pfa_id) "
-					   "SELECT $1, pg_catalog.unnest($2)",
-					   2, argtypes, values, NULL);
+	(void) pfa_spi_run("INSERT INTO @.@.pfa_sync_vanished "
+					   "(run_id, page_no, pfa_id) "
+					   "SELECT $1, $2, pg_catalog.unnest($3)",
+					   3, argtypes, values, NULL);
 	for (int i = 0; i < nids; i++)
 		pfree(DatumGetPointer(elements[i]));
 	pfree(elements);
-	pfree(DatumGetPointer(values[1]));
+	pfree(DatumGetPointer(values[2]));
+}
+
+void
+pfa_vanished_forget(int64 run_id, int64 page_no)
+{
+	Oid			argtypes[2] = {INT8OID, INT8OID};
+	Datum		values[2] = {Int64GetDatum(run_id), Int64GetDatum(page_no)};
+
+	(void) pfa_spi_run("DELETE FROM @.@.pfa_sync_vanished "
+					   "WHERE run_id = $1 AND page_no = $2",
+					   2, argtypes, values, NULL);
+}
+
+void
+pfa_vanished_forget_unread(int64 run_id)
+{
+	Oid			argtypes[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(run_id)};
+
+	(void) pfa_spi_run("DELETE FROM @.@.pfa_sync_vanished v "
+					   "WHERE run_id = $1 AND NOT EXISTS (SELECT 1 "
+					   "FROM @.@.pfa_sync_page p WHERE p.run_id = v.run_id "
+					   "AND p.page_no = v.page_no)",
+					   1, argtypes, values, NULL);
 }
 
 void

@@ -28,6 +28,16 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/schedule.h"
 #include "catalog/spi.h"
+#include "metrics/counters.h"
+#include "registry.h"
+
+/*
+ * A run whose process ended is taken up again so often without a page read in
+ * between; and so often where the whole cluster went with the process, which
+ * may have been the run's fault.
+ */
+#define MAX_ATTEMPTS	20
+#define MAX_CRASHES		5
 
 #define NOTIFY_CHANNEL	"pfa_sync"
 #define MAX_NOTIFY		7900	/* bytes; the server's limit is just above */
@@ -106,6 +116,7 @@ claim(const char *text, int64 run_id)
 		run->attempt = pfa_spi_get_int32(0, 4);
 		run->requested_at = pfa_spi_get_time(0, 5);
 		run->started_at = pfa_spi_get_time(0, 6);
+		run->extension = pfa_extension_oid(false);
 	}
 	pfa_spi_finish();
 	return run;
@@ -330,6 +341,7 @@ typedef struct DeadRun
 	int64		run_id;
 	char	   *organization_id;
 	int			attempt;
+	int64		pages;			/* read by all attempts */
 	Datum		worker_pid;
 	Datum		worker_started_at;
 	bool		unnamed;		/* no process was written down */
@@ -349,7 +361,9 @@ find_dead(int *ndead)
 
 	pgstat_clear_backend_activity_snapshot();
 	n = pfa_spi_execute("SELECT r.run_id, r.organization_id, r.attempt, "
-						"r.worker_pid, r.worker_started_at "
+						"r.worker_pid, r.worker_started_at, "
+						"(SELECT pg_catalog.count(*) FROM @.@.pfa_sync_page p "
+						"WHERE p.run_id = r.run_id) "
 						"FROM @.@.pfa_sync_run r WHERE r.status = 'running' "
 						"AND r.direction = 'read' "
 						"AND (r.worker_pid IS NULL OR NOT EXISTS (SELECT 1 "
@@ -367,6 +381,7 @@ find_dead(int *ndead)
 		dead[i].worker_pid = pfa_spi_get_datum(i, 4, &dead[i].unnamed);
 		dead[i].worker_started_at =
 			TimestampTzGetDatum(pfa_spi_get_time(i, 5));
+		dead[i].pages = pfa_spi_get_int64(i, 6);
 	}
 	pfa_spi_finish();
 	*ndead = (int) n;
@@ -393,6 +408,18 @@ lock_dead(const DeadRun *dead)
 					   3, argtypes, values, nulls) > 0;
 }
 
+static bool
+is_given_up(const DeadRun *dead)
+{
+	bool		crashed = pfa_registry_available() && !dead->unnamed &&
+		DatumGetTimestampTz(dead->worker_started_at) <
+		pfa_registry_started_at();
+
+	if (crashed)
+		return dead->attempt >= MAX_CRASHES;
+	return dead->attempt >= MAX_ATTEMPTS + dead->pages;
+}
+
 static void
 fail_dead(const DeadRun *dead)
 {
@@ -402,11 +429,13 @@ fail_dead(const DeadRun *dead)
 	pfa_schedule_finished(dead->organization_id, PFA_OUTCOME_FAILED, error);
 	pfa_event_write(WARNING, "scheduler", dead->organization_id, dead->run_id,
 					"sync_failed", error, NULL);
+	pfa_metrics_sync_finished(dead->organization_id, PFA_MODE_FULL,
+							  PFA_SYNC_FAILED, PFA_ERROR_WORKER, 0, 0);
 	pfa_page_forget(dead->run_id);
 }
 
 int
-pfa_run_reap(int max_attempts)
+pfa_run_reap(void)
 {
 	DeadRun    *dead;
 	int			ndead;
@@ -417,7 +446,7 @@ pfa_run_reap(int max_attempts)
 	{
 		if (!lock_dead(&dead[i]))
 			continue;
-		if (dead[i].attempt >= max_attempts)
+		if (is_given_up(&dead[i]))
 		{
 			fail_dead(&dead[i]);
 			continue;

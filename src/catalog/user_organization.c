@@ -155,45 +155,58 @@ pfa_organization_exists(const char *organization_id)
 	return found;
 }
 
-Jsonb *
-pfa_organization_config_read(const char *organization_id)
+/* The first column of the first row, in the caller's context; NULL: none. */
+static Jsonb *
+read_document(const char *text, const char *name)
 {
 	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(organization_id)};
+	Datum		values[1] = {CStringGetTextDatum(name)};
 	MemoryContext caller = CurrentMemoryContext;
-	Jsonb	   *config = NULL;
+	Jsonb	   *document = NULL;
 	bool		isnull;
 
-	if (pfa_spi_execute("SELECT jsonb_build_object("
-						"'organizationId', o.organization_id, "
-						"'pemsOrganization', o.pems_organization, "
-						"'syncIntervalSeconds', "
-						"EXTRACT(epoch FROM o.sync_interval)::int8, "
-						"'paused', o.paused, "
-						"'fields', (SELECT jsonb_agg(jsonb_build_object("
-						"'key', f.key, 'kind', f.kind, "
-						"'editable', f.write_name IS NOT NULL, "
-						"'default', f.default_value) "
-						"ORDER BY f.key COLLATE \"C\") FROM ("
-						"SELECT DISTINCT ON (m.key COLLATE \"C\") m.key, "
-						"m.kind, m.write_name, m.default_value "
-						"FROM @.@.pfa_field_mapping m "
-						"WHERE m.organization_id = $1 "
-						"OR m.organization_id IS NULL "
-						"ORDER BY m.key COLLATE \"C\", "
-						"m.organization_id NULLS LAST) f)) "
-						"FROM @.@.pfa_organization o "
-						"WHERE o.organization_id = $1",
-						1, argtypes, values, NULL, true) > 0)
+	if (pfa_spi_execute(text, 1, argtypes, values, NULL, true) > 0)
 	{
 		Datum		value = pfa_spi_get_datum(0, 1, &isnull);
 		MemoryContext spi = MemoryContextSwitchTo(caller);
 
-		config = DatumGetJsonbPCopy(value);
+		document = DatumGetJsonbPCopy(value);
 		MemoryContextSwitchTo(spi);
 	}
 	pfa_spi_finish();
-	return config;
+	return document;
+}
+
+Jsonb *
+pfa_permissions_read(const char *user_id)
+{
+	return read_document("SELECT @.@.pfa_read_permissions($1)", user_id);
+}
+
+Jsonb *
+pfa_organization_config_read(const char *organization_id)
+{
+	return read_document("SELECT jsonb_build_object("
+						 "'organizationId', o.organization_id, "
+						 "'pemsOrganization', o.pems_organization, "
+						 "'syncIntervalSeconds', "
+						 "EXTRACT(epoch FROM o.sync_interval)::int8, "
+						 "'paused', o.paused, "
+						 "'fields', (SELECT jsonb_agg(jsonb_build_object("
+						 "'key', f.key, 'kind', f.kind, "
+						 "'editable', f.write_name IS NOT NULL, "
+						 "'default', f.default_value) "
+						 "ORDER BY f.key COLLATE \"C\") FROM ("
+						 "SELECT DISTINCT ON (m.key COLLATE \"C\") m.key, "
+						 "m.kind, m.write_name, m.default_value "
+						 "FROM @.@.pfa_field_mapping m "
+						 "WHERE m.organization_id = $1 "
+						 "OR m.organization_id IS NULL "
+						 "ORDER BY m.key COLLATE \"C\", "
+						 "m.organization_id NULLS LAST) f)) "
+						 "FROM @.@.pfa_organization o "
+						 "WHERE o.organization_id = $1",
+						 organization_id);
 }
 
 /* ---- lists ---- */

@@ -41,6 +41,9 @@ extern void pfa_caller_require(const char *organization_id, PfaRole role);
 /* Whether pfa_organization has it. */
 extern bool pfa_organization_exists(const char *organization_id);
 
+/* A user's memberships for a client, without regard to who asks. */
+extern Jsonb *pfa_permissions_read(const char *user_id);
+
 /* Its settings and fields for a client; NULL where there is none. */
 extern Jsonb *pfa_organization_config_read(const char *organization_id);
 

@@ -11,7 +11,9 @@
  * Where positional rows come without a field list, one HEAD_ONLY request
  * fetches it for every page that waits for it, and these pages are asked for
  * once more.  A page that still does not fit is given back as a failed attempt
- * rather than asked for in a circle.
+ * rather than asked for in a circle.  Each answer is read by a copy of the
+ * list that was newest when it was asked for, or by its own: columns may move
+ * while several are on their way.
  *
  * The parsers, batches and the layout are malloc'd: they hang on the client,
  * whose memory context frees them by a reset callback.
@@ -50,8 +52,10 @@ typedef struct Exchange
 {
 	PfaHttpTransfer *transfer;	/* NULL: none under way */
 	PfaGridParser *parser;
+	PfaGridLayout *layout;		/* that its positional rows are read by */
 	PfaBatch   *batch;
 	PfaGridStatus fed;			/* what the parser said last */
+	int64		max_rows;		/* asked for; 0: no rows are expected */
 	size_t		pause_bytes;	/* stop reading when the batch holds more; 0:
 								 * never */
 	bool		paused;
@@ -75,6 +79,7 @@ struct PfaGridPage
 	PfaGridPage *next;
 	PageState	state;
 	char	   *body;			/* the request, to send it again */
+	int64		mark;
 	Exchange	exchange;
 	bool		layout_fetched; /* it has waited for a layout once */
 	Verdict		verdict;
@@ -88,7 +93,9 @@ struct PfaGridClient
 	const PfaSource *source;
 	const PfaMapping *mapping;
 	char	   *organization;	/* PEMS's code */
-	PfaGridLayout *layout;
+	PfaGridLayout *layout;		/* the newest field list */
+	PfaGridLayout *aliases;		/* of named cells, of all answers */
+	bool		uneven;			/* named rows leave cells out */
 	PfaGridPage *pages;
 	Exchange	head;
 	Exchange	count;
@@ -228,6 +235,19 @@ build_body(const PfaGridClient *client, const char *request_type,
 
 /* ---- an exchange ---- */
 
+/* What is wrong with the rows that have come, as far as one page can tell. */
+static const char *
+wrong_rows(const Exchange *exchange)
+{
+	const PfaGridResult *result = pfa_grid_parser_result(exchange->parser);
+
+	if (!result->ascending)
+		return "PEMS did not list the records in the byte order of their ids";
+	if (exchange->max_rows > 0 && result->nrows > exchange->max_rows)
+		return "PEMS returned more rows than it was asked for";
+	return NULL;
+}
+
 /* In libcurl's callback: no palloc, no ereport. */
 static bool
 take_body(void *arg, const char *data, size_t len)
@@ -237,16 +257,17 @@ take_body(void *arg, const char *data, size_t len)
 	exchange->fed = pfa_grid_parser_feed(exchange->parser, data, len);
 	if (exchange->fed != PFA_GRID_MORE && exchange->fed != PFA_GRID_DONE)
 		return false;
-	exchange->held = pfa_batch_nrecords(exchange->batch) +
-		pfa_batch_nrejects(exchange->batch);
 
 	/*
-	 * Rows out of order cannot be written before the page is complete, so
-	 * that to wait for it would be to wait for ever.
+	 * Such a page will not be used, whatever follows; rows out of order could
+	 * not be written before it is complete, and it might never be.
 	 */
+	if (wrong_rows(exchange) != NULL)
+		return false;
+	exchange->held = pfa_batch_nrecords(exchange->batch) +
+		pfa_batch_nrejects(exchange->batch);
 	if (exchange->pause_bytes > 0 &&
-		pfa_batch_bytes(exchange->batch) > exchange->pause_bytes &&
-		pfa_grid_parser_result(exchange->parser)->ascending)
+		pfa_batch_bytes(exchange->batch) > exchange->pause_bytes)
 	{
 		exchange->paused = true;
 		pfa_http_pause(exchange->transfer);
@@ -265,11 +286,17 @@ send_request(PfaGridClient *client, Exchange *exchange, const char *body)
 	if (exchange->parser != NULL)
 		pfa_grid_parser_free(exchange->parser);
 	exchange->parser = NULL;
-	if (exchange->batch != NULL)
+	if (exchange->layout == NULL)
+		exchange->layout = pfa_grid_layout_create();
+	if (exchange->batch != NULL && exchange->layout != NULL)
+	{
+		if (!pfa_grid_layout_equal(exchange->layout, client->layout))
+			pfa_grid_layout_copy(exchange->layout, client->layout);
 		exchange->parser = pfa_grid_parser_create(client->mapping,
 												  client->organization,
-												  client->layout, &limits,
+												  exchange->layout, &limits,
 												  exchange->batch);
+	}
 	if (exchange->parser == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -299,10 +326,29 @@ free_exchange(Exchange *exchange)
 {
 	if (exchange->parser != NULL)
 		pfa_grid_parser_free(exchange->parser);
+	if (exchange->layout != NULL)
+		pfa_grid_layout_free(exchange->layout);
 	if (exchange->batch != NULL)
 		pfa_batch_free(exchange->batch);
 	exchange->parser = NULL;
+	exchange->layout = NULL;
 	exchange->batch = NULL;
+}
+
+/* What a good answer has told of the fields there are. */
+static void
+take_fields(PfaGridClient *client, const Exchange *exchange)
+{
+	const PfaGridResult *result = pfa_grid_parser_result(exchange->parser);
+	const PfaGridLayout *aliases = pfa_grid_parser_aliases(exchange->parser);
+
+	if (result->has_fields &&
+		!pfa_grid_layout_equal(client->layout, exchange->layout))
+		pfa_grid_layout_copy(client->layout, exchange->layout);
+	if (pfa_grid_layout_size(aliases) == 0)
+		return;
+	pfa_grid_layout_merge(client->aliases, aliases);
+	client->uneven |= result->uneven;
 }
 
 /* ---- what an answer means ---- */
@@ -396,8 +442,15 @@ static void
 judge_body(const Exchange *exchange, Verdict *verdict)
 {
 	const PfaGridResult *result = pfa_grid_parser_result(exchange->parser);
+	const char *wrong = wrong_rows(exchange);
 
 	verdict->outcome = PFA_GRID_TRANSIENT;
+	if (wrong != NULL && (exchange->fed == PFA_GRID_MORE ||
+						  exchange->fed == PFA_GRID_DONE))
+	{
+		strlcpy(verdict->error, wrong, ERROR_SIZE);
+		return;
+	}
 	switch (exchange->fed)
 	{
 		case PFA_GRID_DONE:
@@ -461,6 +514,8 @@ judge(PfaGridClient *client, Exchange *exchange, Verdict *verdict)
 			verdict->outcome = PFA_GRID_FINAL;
 			break;
 	}
+	if (verdict->outcome == PFA_GRID_PAGE)
+		take_fields(client, exchange);
 	close_exchange(client, exchange);
 }
 
@@ -479,7 +534,10 @@ release(void *arg)
 	free_exchange(&client->count);
 	if (client->layout != NULL)
 		pfa_grid_layout_free(client->layout);
+	if (client->aliases != NULL)
+		pfa_grid_layout_free(client->aliases);
 	client->layout = NULL;
+	client->aliases = NULL;
 }
 
 PfaGridClient *
@@ -501,7 +559,8 @@ pfa_grid_client_create(MemoryContext ctx, const PfaSource *source,
 	client->mapping = mapping;
 	client->organization = MemoryContextStrdup(context, pems_organization);
 	client->layout = pfa_grid_layout_create();
-	if (client->layout == NULL)
+	client->aliases = pfa_grid_layout_create();
+	if (client->layout == NULL || client->aliases == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
@@ -548,9 +607,15 @@ pfa_grid_client_bytes(const PfaGridClient *client)
 }
 
 const PfaGridLayout *
-pfa_grid_client_layout(const PfaGridClient *client)
+pfa_grid_client_fields(const PfaGridClient *client, bool *complete)
 {
-	return client->layout;
+	if (pfa_grid_layout_size(client->layout) > 0)
+	{
+		*complete = true;
+		return client->layout;
+	}
+	*complete = !client->uneven;
+	return client->aliases;
 }
 
 /* ---- pages ---- */
@@ -568,7 +633,10 @@ pfa_grid_page_start(PfaGridClient *client, const PfaGridRequest *request)
 	page->next = client->pages;
 	client->pages = page;
 	page->body = build_body(client, "LIST.DATA_ONLY.STORED", request);
+	page->mark = request->mark;
+	page->exchange.max_rows = request->nrows;
 	send_request(client, &page->exchange, page->body);
+	pfa_grid_parser_mark(page->exchange.parser, page->mark);
 	page->state = PAGE_SENT;
 	MemoryContextSwitchTo(old);
 	return page;
@@ -715,6 +783,8 @@ settle_head(PfaGridClient *client)
 		if (verdict.outcome == PFA_GRID_PAGE && !page->exchange.rows_taken)
 		{
 			send_request(client, &page->exchange, page->body);
+			pfa_grid_parser_mark(page->exchange.parser, page->mark);
+			pfa_grid_parser_trust_layout(page->exchange.parser);
 			page->state = PAGE_SENT;
 			continue;
 		}
@@ -768,10 +838,7 @@ settle(PfaGridClient *client)
 	return ended;
 }
 
-/*
- * Has a page brought enough to be worth writing?  Not if its rows come out of
- * order: then its batch is of use only when it is complete.
- */
+/* Has a page brought enough to be worth writing? */
 static bool
 any_page_full(void *arg)
 {
@@ -781,9 +848,8 @@ any_page_full(void *arg)
 	{
 		const Exchange *exchange = &page->exchange;
 
-		if (page->state == PAGE_SENT &&
-			pfa_batch_bytes(exchange->batch) >= client->flush_bytes &&
-			pfa_grid_parser_result(exchange->parser)->ascending)
+		if (page->state == PAGE_SENT && wrong_rows(exchange) == NULL &&
+			pfa_batch_bytes(exchange->batch) >= client->flush_bytes)
 			return true;
 	}
 	return false;

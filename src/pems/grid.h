@@ -15,6 +15,7 @@ typedef struct PfaGridRequest
 	int			nrows;			/* page size */
 	const char *after_id;		/* keyset: only pfs_id >= this; or NULL */
 	const char *modified_since; /* delta: only pfs_lastmodified >= this; or NULL */
+	int64		mark;			/* rows counted apart, see PfaGridResult */
 } PfaGridRequest;
 
 /* What came of one attempt at a page. */
@@ -68,8 +69,13 @@ extern int	pfa_grid_page_status(const PfaGridPage *page);	/* HTTP, 0: none */
 extern int64 pfa_grid_client_calls(const PfaGridClient *client);
 extern int64 pfa_grid_client_bytes(const PfaGridClient *client);
 
-/* Aliases of the newest field list; 0 where none has come yet. */
-extern const PfaGridLayout *pfa_grid_client_layout(const PfaGridClient *client);
+/*
+ * The newest field list, or else the aliases of all named cells; of size 0
+ * where none has come yet.  Not complete where rows leave blank cells out: a
+ * field may then exist without having been seen.
+ */
+extern const PfaGridLayout *pfa_grid_client_fields(const PfaGridClient *client,
+												   bool *complete);
 
 /*
  * One cheap request (LIST.COUNT.STORED), for pfa_test_source.  True and the

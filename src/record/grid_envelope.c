@@ -281,6 +281,7 @@ field_list_done(PfaGridParser *parser)
 	if (changed)
 		pfa_grid_layout_move(parser->layout, parser->incoming);
 	parser->row.layout_is_fresh = true;
+	parser->result.has_fields = true;
 	/* rows before this list were read by another one: all is in doubt */
 	if (changed && parser->row.used_layout)
 		return pfa_grid_end_with(parser, PFA_GRID_NEEDS_LAYOUT,

@@ -114,6 +114,25 @@ pfa_grid_layout_equal(const PfaGridLayout *a, const PfaGridLayout *b)
 	return true;
 }
 
+/* A name that finds no memory is left out. */
+void
+pfa_grid_layout_merge(PfaGridLayout *dst, const PfaGridLayout *src)
+{
+	int			i;
+	int			j;
+
+	for (i = 0; i < src->nfields; i++)
+	{
+		const char *name = src->fields[i].name;
+
+		for (j = 0; j < dst->nfields; j++)
+			if (strcmp(dst->fields[j].name, name) == 0)
+				break;
+		if (j == dst->nfields)
+			(void) pfa_grid_layout_add(dst, j, name, strlen(name));
+	}
+}
+
 /* Out of memory leaves dst as it was: an older layout is still a layout. */
 void
 pfa_grid_layout_copy(PfaGridLayout *dst, const PfaGridLayout *src)

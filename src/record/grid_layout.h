@@ -29,8 +29,5 @@ extern bool pfa_grid_layout_add(PfaGridLayout *layout, int num,
 extern void pfa_grid_layout_clear(PfaGridLayout *layout);
 /* Give dst the fields of src, which is left empty. */
 extern void pfa_grid_layout_move(PfaGridLayout *dst, PfaGridLayout *src);
-/* Do both lists give the same names to the same numbers? */
-extern bool pfa_grid_layout_equal(const PfaGridLayout *a,
-								  const PfaGridLayout *b);
 
 #endif							/* PFA_GRID_LAYOUT_H */

@@ -66,6 +66,24 @@ pfa_grid_parser_free(PfaGridParser *parser)
 	free(parser);
 }
 
+void
+pfa_grid_parser_mark(PfaGridParser *parser, int64_t nrows)
+{
+	parser->row.mark = nrows;
+}
+
+void
+pfa_grid_parser_trust_layout(PfaGridParser *parser)
+{
+	parser->row.layout_is_fresh = true;
+}
+
+const PfaGridLayout *
+pfa_grid_parser_aliases(const PfaGridParser *parser)
+{
+	return parser->row.aliases;
+}
+
 const PfaGridResult *
 pfa_grid_parser_result(const PfaGridParser *parser)
 {
@@ -418,6 +436,10 @@ pfa_grid_parser_feed(PfaGridParser *parser, const char *data, size_t len)
 	result->nrows = parser->row.nrows;
 	result->nforeign = parser->row.nforeign;
 	result->ascending = parser->row.ascending;
+	result->uneven = parser->row.uneven;
+	result->last_id_is_ours = parser->row.last_id_is_ours;
+	result->marked_records = parser->row.marked_records;
+	result->marked_rejects = parser->row.marked_rejects;
 	return result->status;
 }
 

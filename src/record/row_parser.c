@@ -50,7 +50,9 @@ pfa_row_parser_init(PfaRowParser *row, const PfaMapping *mapping,
 	row->stack = malloc((size_t) row->stack_size);
 	if (organization != NULL)
 		row->organization = strdup(organization);
+	row->aliases = pfa_grid_layout_create();
 	return row->cells != NULL && row->stack != NULL &&
+		row->aliases != NULL &&
 		(organization == NULL || row->organization != NULL);
 }
 
@@ -58,6 +60,7 @@ void
 pfa_row_parser_free(PfaRowParser *row)
 {
 	free(row->organization);
+	pfa_grid_layout_free(row->aliases);
 	free(row->field_of);
 	free(row->cells);
 	free(row->prefixes);
@@ -403,7 +406,27 @@ prefix_slot(PfaRowParser *row, int i)
 	return &row->prefixes[i];
 }
 
+/* Keep the aliases of named cells: they are all the field list there is. */
 static void
+note_alias(PfaRowParser *row, const PfaCell *alias)
+{
+	const PfaGridLayout *known = row->aliases;
+	int			i;
+
+	if (alias->kind != PFA_CELL_STRING || known->nfields >= PFA_ROW_MAX_ALIASES)
+		return;
+	for (i = 0; i < known->nfields; i++)
+	{
+		if (strlen(known->fields[i].name) == alias->len &&
+			memcmp(known->fields[i].name, alias->text, alias->len) == 0)
+			return;
+	}
+	/* one that finds no memory is only not told of */
+	(void) pfa_grid_layout_add(row->aliases, i, alias->text, alias->len);
+}
+
+/* False where the prefix was known already. */
+static bool
 learn_prefix(PfaRowParser *row, int i, const char *start, const char *value,
 			 int field, bool positional)
 {
@@ -411,14 +434,17 @@ learn_prefix(PfaRowParser *row, int i, const char *start, const char *value,
 	size_t		len = (size_t) (value - start);
 
 	if (prefix == NULL)
-		return;
+		return true;
+	if (prefix->len == len && memcmp(prefix->text, start, len) == 0)
+		return false;
 	prefix->len = 0;
 	if (len > PFA_ROW_PREFIX_SIZE || field < -1)
-		return;
+		return true;
 	prefix->len = (uint8_t) len;
 	prefix->field = field;
 	prefix->positional = positional;
 	memcpy(prefix->text, start, len);
+	return true;
 }
 
 /* Read the i-th cell, whose '{' is at p, member by member. */
@@ -480,8 +506,9 @@ read_cell(PfaRowParser *row, const char *p, const char *end, int depth, int i)
 	set_cell(row, field, &value);
 
 	/* value_at is set only where the value came last */
-	if (value_at != NULL)
-		learn_prefix(row, i, start, value_at, field, positional);
+	if (value_at == NULL ||
+		learn_prefix(row, i, start, value_at, field, positional))
+		note_alias(row, &alias);
 	return p + 1;
 }
 
@@ -587,7 +614,8 @@ read_cells(PfaRowParser *row, const char *p, const char *end, int depth)
 		p = next_cell(row, p, end, depth, &place);
 		if (p == NULL)
 			return NULL;
-		if (++ncells > row->limits->max_fields)
+		row->ncells = ++ncells;
+		if (ncells > row->limits->max_fields)
 			return fail(row, p, "too many cells in a row");
 		if (end - p < 2)
 			return NULL;
@@ -658,6 +686,7 @@ pfa_row_parse(PfaRowParser *row, const char *start, const char *end,
 	if (row->generation != row->layout->generation && !read_layout(row))
 		return PFA_ROW_OUT_OF_MEMORY;
 	row->row++;
+	row->ncells = 0;
 	row->positional = false;
 	row->num_unknown = false;
 	row->error = NULL;

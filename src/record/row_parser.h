@@ -55,6 +55,9 @@ typedef struct PfaRowPrefix
 
 #define PFA_ROW_MAX_ID 255
 
+/* Aliases of named cells that are kept. */
+#define PFA_ROW_MAX_ALIASES 512
+
 typedef struct PfaRowParser
 {
 	const PfaMapping *mapping;
@@ -66,7 +69,8 @@ typedef struct PfaRowParser
 	uint64_t	generation;		/* of the layout, that field_of reflects */
 	int			max_num;		/* of the layout */
 	bool		id_known;		/* the layout has the id's alias */
-	bool		layout_is_fresh;	/* it came with this very answer */
+	bool		layout_is_fresh;	/* it came with this very answer, or was
+									 * asked for just before it */
 	bool		used_layout;	/* a positional row was decoded by it */
 	int		   *field_of;		/* aliasnum -> field, -1: none */
 
@@ -76,6 +80,10 @@ typedef struct PfaRowParser
 	bool		num_unknown;	/* and one past the layout */
 	PfaRowPrefix *prefixes;
 	int			nprefixes;
+	PfaGridLayout *aliases;		/* of named cells, in the order they came */
+	int			ncells;
+	int			last_ncells;	/* of the row before */
+	bool		uneven;			/* rows differ in the number of their cells */
 	char	   *stack;			/* for nested values to skip */
 	int			stack_size;
 	char	   *scratch;		/* strings without their escapes */
@@ -88,8 +96,12 @@ typedef struct PfaRowParser
 
 	int64_t		nrows;
 	int64_t		nforeign;
+	int64_t		mark;			/* rows that are counted apart, from the first */
+	int64_t		marked_records; /* what came of them */
+	int64_t		marked_rejects;
 	bool		ascending;
 	bool		has_id;
+	bool		last_id_is_ours;	/* one of our records has last_id */
 	char		first_id[PFA_ROW_MAX_ID + 1];
 	char		last_id[PFA_ROW_MAX_ID + 1];
 	size_t		last_id_len;

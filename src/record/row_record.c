@@ -75,6 +75,8 @@ reject(PfaRowParser *row, const PfaValue *id, const char *reason)
 {
 	if (!pfa_batch_reject(row->batch, id->ptr, id->len, reason))
 		return PFA_ROW_OUT_OF_MEMORY;
+	if (row->nrows <= row->mark)
+		row->marked_rejects++;
 	return PFA_ROW_COMPLETE;
 }
 
@@ -113,6 +115,10 @@ decode_field(PfaRowParser *row, int field, const PfaValue *id,
 	return false;
 }
 
+/*
+ * Ids must not descend.  Equal ones follow each other where organizations
+ * whose codes begin alike have records of the same name.
+ */
 static void
 note_id(PfaRowParser *row, const char *id, size_t len)
 {
@@ -122,7 +128,9 @@ note_id(PfaRowParser *row, const char *id, size_t len)
 	if (row->has_id)
 	{
 		order = memcmp(row->last_id, id, common);
-		if (order > 0 || (order == 0 && row->last_id_len >= len))
+		if (order == 0 && row->last_id_len == len)
+			return;
+		if (order > 0 || (order == 0 && row->last_id_len > len))
 			row->ascending = false;
 	}
 	else
@@ -131,6 +139,7 @@ note_id(PfaRowParser *row, const char *id, size_t len)
 		row->first_id[len] = '\0';
 		row->has_id = true;
 	}
+	row->last_id_is_ours = false;
 	memcpy(row->last_id, id, len);
 	row->last_id[len] = '\0';
 	row->last_id_len = len;
@@ -179,6 +188,17 @@ row_id(PfaRowParser *row, PfaValue *id, const char **reason)
 	return PFA_ROW_COMPLETE;
 }
 
+/* The row is our organization's, in which an id names one record. */
+static void
+note_ours(PfaRowParser *row, const PfaValue *id)
+{
+	if (id->isnull)
+		return;
+	if (row->last_id_is_ours)
+		row->ascending = false;
+	row->last_id_is_ours = true;
+}
+
 /* Is the row's organization known to be another one? */
 static bool
 is_foreign(const PfaRowParser *row, const PfaValue *organization)
@@ -190,6 +210,15 @@ is_foreign(const PfaRowParser *row, const PfaValue *organization)
 	len = strlen(row->organization);
 	return organization->len != len || organization->ptr == NULL ||
 		memcmp(organization->ptr, row->organization, len) != 0;
+}
+
+static bool
+begins_like_ours(const PfaRowParser *row, const PfaValue *organization)
+{
+	size_t		len = strlen(row->organization);
+
+	return organization->len >= len &&
+		memcmp(organization->ptr, row->organization, len) == 0;
 }
 
 static PfaRowStatus
@@ -223,6 +252,8 @@ add_record(PfaRowParser *row, const PfaValue *id,
 	record->id_len = id->len;
 	record->values = values;
 	record->hash = pfa_record_hash(mapping, values);
+	if (row->nrows <= row->mark)
+		row->marked_records++;
 	return PFA_ROW_COMPLETE;
 }
 
@@ -253,6 +284,9 @@ pfa_row_commit(PfaRowParser *row)
 		return PFA_ROW_NEEDS_LAYOUT;
 	row->used_layout |= row->positional;
 	row->nrows++;
+	if (row->nrows > 1 && row->ncells != row->last_ncells)
+		row->uneven = true;
+	row->last_ncells = row->ncells;
 	status = row_id(row, &id, &reason);
 	if (status != PFA_ROW_COMPLETE)
 		return status;
@@ -264,7 +298,10 @@ pfa_row_commit(PfaRowParser *row)
 	{
 		if (!decode_field(row, organization_field, &id, &organization,
 						  &status))
+		{
+			note_ours(row, &id);
 			return status;
+		}
 
 		/*
 		 * A row that does not tell whose it is must not pass silently: left
@@ -273,16 +310,25 @@ pfa_row_commit(PfaRowParser *row)
 		if (organization.isnull && reason == NULL &&
 			row->organization != NULL)
 		{
+			note_ours(row, &id);
 			snprintf(message, sizeof(message), "field \"%.200s\" is missing",
 					 row->mapping->fields[organization_field].alias);
 			return reject(row, &id, message);
 		}
 		if (!organization.isnull && is_foreign(row, &organization))
 		{
+			/*
+			 * PEMS was asked for codes that begin with ours.  Another one
+			 * may be a value that stood elsewhere when the list was read.
+			 */
+			if (row->positional && !row->layout_is_fresh &&
+				!begins_like_ours(row, &organization))
+				return PFA_ROW_NEEDS_LAYOUT;
 			row->nforeign++;
 			return PFA_ROW_COMPLETE;
 		}
 	}
+	note_ours(row, &id);
 	if (reason != NULL)
 	{
 		snprintf(message, sizeof(message), "field \"%.200s\" %s",
@@ -321,6 +367,7 @@ pfa_row_reject_oversized(PfaRowParser *row)
 		row->nforeign++;
 		return PFA_ROW_COMPLETE;
 	}
+	note_ours(row, &id);
 	snprintf(message, sizeof(message), "record is larger than %zu bytes",
 			 row->limits->max_record_bytes);
 	return reject(row, &id, message);

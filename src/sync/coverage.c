@@ -15,6 +15,7 @@ typedef struct Interval
 	int64		page_no;
 	const char *lower;
 	const char *upper;
+	bool		upper_is_ours;
 } Interval;
 
 struct PfaCoverage
@@ -47,7 +48,7 @@ keep_id(PfaCoverage *coverage, const char *id)
 
 void
 pfa_coverage_add(PfaCoverage *coverage, int64 page_no,
-				 const char *lower, const char *upper)
+				 const char *lower, const char *upper, bool upper_is_ours)
 {
 	Interval   *interval;
 
@@ -61,6 +62,7 @@ pfa_coverage_add(PfaCoverage *coverage, int64 page_no,
 	interval->page_no = page_no;
 	interval->lower = keep_id(coverage, lower);
 	interval->upper = keep_id(coverage, upper);
+	interval->upper_is_ours = upper_is_ours;
 }
 
 static int
@@ -78,6 +80,7 @@ bool
 pfa_coverage_gap(PfaCoverage *coverage, PfaGap *gap)
 {
 	const char *reach = NULL;
+	bool		reach_is_ours = false;
 	bool		started = false;
 
 	qsort(coverage->intervals, coverage->nintervals, sizeof(Interval),
@@ -100,6 +103,7 @@ pfa_coverage_gap(PfaCoverage *coverage, PfaGap *gap)
 			if (order > 0 || (order == 0 && !coverage->closed))
 			{
 				gap->after = reach;
+				gap->after_is_ours = reach_is_ours;
 				gap->before = interval->lower;
 				gap->before_page = interval->page_no;
 				return true;
@@ -108,10 +112,16 @@ pfa_coverage_gap(PfaCoverage *coverage, PfaGap *gap)
 		if (interval->upper == NULL)
 			return false;
 		if (!started || strcmp(interval->upper, reach) > 0)
+		{
 			reach = interval->upper;
+			reach_is_ours = interval->upper_is_ours;
+		}
+		else if (strcmp(interval->upper, reach) == 0)
+			reach_is_ours |= interval->upper_is_ours;
 		started = true;
 	}
 	gap->after = reach;
+	gap->after_is_ours = reach_is_ours;
 	return true;
 }
 
@@ -127,10 +137,12 @@ find_page(const PfaCoverage *coverage, int64 page_no)
 }
 
 const char *
-pfa_coverage_upper_of(const PfaCoverage *coverage, int64 page_no)
+pfa_coverage_upper_of(const PfaCoverage *coverage, int64 page_no,
+					  bool *is_ours)
 {
 	const Interval *interval = find_page(coverage, page_no);
 
+	*is_ours = interval != NULL && interval->upper_is_ours;
 	return interval == NULL ? NULL : interval->upper;
 }
 
@@ -148,4 +160,18 @@ pfa_coverage_max_page(const PfaCoverage *coverage)
 	for (int i = 0; i < coverage->nintervals; i++)
 		max = Max(max, coverage->intervals[i].page_no);
 	return max;
+}
+
+int64
+pfa_coverage_min_page(const PfaCoverage *coverage)
+{
+	int64		min = 0;
+
+	for (int i = 0; i < coverage->nintervals; i++)
+	{
+		/* the second look at the first page has no number of its own */
+		if (coverage->intervals[i].page_no != PG_INT64_MIN)
+			min = Min(min, coverage->intervals[i].page_no);
+	}
+	return min;
 }

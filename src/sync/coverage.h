@@ -26,13 +26,18 @@ typedef struct PfaCoverage PfaCoverage;
 
 /* closed: an interval holds its lower id too (keyset pages ask for id >= x). */
 extern PfaCoverage *pfa_coverage_create(MemoryContext ctx, bool closed);
-/* NULL: from the beginning, to the end. */
+/*
+ * NULL: from the beginning, to the end.  Several organizations' records may
+ * have the id upper; upper_is_ours tells whether ours was in the page.
+ */
 extern void pfa_coverage_add(PfaCoverage *coverage, int64 page_no,
-							 const char *lower, const char *upper);
+							 const char *lower, const char *upper,
+							 bool upper_is_ours);
 
 typedef struct PfaGap
 {
 	const char *after;			/* covered up to here; NULL: nothing yet */
+	bool		after_is_ours;	/* our record of that id has been seen */
 	const char *before;			/* and again from here; NULL: nothing more */
 	int64		before_page;	/* page that begins at before; -1: none */
 } PfaGap;
@@ -41,10 +46,11 @@ typedef struct PfaGap
 extern bool pfa_coverage_gap(PfaCoverage *coverage, PfaGap *gap);
 /* Upper id of a page, NULL where it is not known (or has none). */
 extern const char *pfa_coverage_upper_of(const PfaCoverage *coverage,
-										 int64 page_no);
+										 int64 page_no, bool *is_ours);
 
 extern bool pfa_coverage_has(const PfaCoverage *coverage, int64 page_no);
-/* Greatest page number, -1 where there is none. */
+/* Greatest page number, -1 where there is none; least one, 0. */
 extern int64 pfa_coverage_max_page(const PfaCoverage *coverage);
+extern int64 pfa_coverage_min_page(const PfaCoverage *coverage);
 
 #endif							/* PFA_COVERAGE_H */

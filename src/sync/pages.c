@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "metrics/counters.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
 
@@ -54,16 +55,20 @@ typedef struct Page
 	int64		offset;
 	char	   *after_id;		/* keyset: rows from this id on */
 	bool		counted;		/* all rows are counted already */
-	char	   *counted_to;		/* rows up to this id are */
-	char	   *counted_from;	/* and from this one on; NULL: none */
+	char	   *counted_to;		/* rows up to this id are; NULL: not known */
+	bool		counted_to_ours;	/* so is our record of just that id */
+	char	   *counted_from;	/* and rows from this one on; NULL: none */
 	int			attempt;
 	TimestampTz not_before;		/* of the next attempt */
 	PfaGridPage *fetch;			/* NULL between attempts */
+	PfaGridPage *probe;			/* of a short page, or NULL */
+	bool		vouched;		/* the probe found the page to be whole */
 
 	/* of this attempt */
 	char	   *settled;		/* ids up to here are written and judged */
 	bool		blind;			/* a record without id was rejected: what it
 								 * was called is not known, so judge none */
+	bool		judged;			/* candidates for deletion may be stored */
 	int64		seen;
 	int64		rejected;
 	/* of all attempts */
@@ -74,6 +79,7 @@ typedef struct Page
 	bool		last;
 	char	   *lower;
 	char	   *upper;
+	bool		upper_is_ours;
 	int64		nrows;
 } Page;
 
@@ -139,30 +145,41 @@ is_last(const PfaGridResult *result, const Page *page, int64 asked)
 	return result->total == reached || result->nrows < asked;
 }
 
+/* Has the page fewer rows than there are at its place, by its own account? */
+static bool
+is_short(const PfaGridResult *result, const Page *page, int64 asked)
+{
+	if (result->total >= 0)
+		return result->nrows < Min(asked, result->total - page->offset);
+	return result->more == 1 && result->nrows < asked;
+}
+
 /* An answer that contradicts itself is worth another try, never data. */
 static const char *
-contradiction(const PfaRunState *state, const PfaGridResult *result,
-			  const Page *page)
+contradiction(const PfaGridResult *result, const Page *page, int64 asked)
 {
-	if (!result->ascending)
-		return "PEMS did not list the records in the byte order of their ids";
 	if (result->nrows == 0 && result->more == 1)
 		return "PEMS returned no rows but says that more follow";
-	if (result->nrows == 0 && page->offset == 0 && result->total > 0)
+	if (result->nrows == 0 && is_short(result, page, asked))
 		return "PEMS returned no rows but counts some";
-	if (result->nrows > state->page_rows)
-		return "PEMS returned more rows than it was asked for";
 	return NULL;
 }
 
 /* ---- claiming ---- */
 
+/*
+ * The leader takes pages as long as there are any.  Its helper leaves when
+ * another sync waits for a worker: one large organization must not have two
+ * while others have none.
+ */
 static bool
 claim(PfaRunState *state, int64 *page_no)
 {
 	PfaSlot    *slot = state->slot;
 	bool		found;
 
+	if (!state->leader && pfa_database_others_wait(InvalidOid))
+		return false;
 	SpinLockAcquire(&slot->mutex);
 	if (state->leader && state->end_page >= 0 &&
 		slot->next_high > state->end_page)
@@ -197,6 +214,8 @@ drop_page(Reader *reader, Page *page)
 {
 	if (page->fetch != NULL)
 		pfa_grid_page_free(page->fetch);
+	if (page->probe != NULL)
+		pfa_grid_page_free(page->probe);
 	release(&page->settled);
 	release(&page->lower);
 	release(&page->upper);
@@ -242,6 +261,29 @@ take_client_counts(PfaRunState *state, PfaRunCounts *counts)
 	counts->bytes_received += bytes - state->bytes_saved;
 }
 
+/* What the page did that has not been counted; after its commit. */
+static void
+count_progress(PfaRunState *state, Page *page, const PfaApplyResult *result,
+			   bool final)
+{
+	PfaSyncProgress progress = {0};
+
+	progress.inserted = result->inserted;
+	progress.updated = result->updated;
+	if (final)
+	{
+		PfaRunCounts client = {0};
+
+		take_client_counts(state, &client);
+		progress.rejected = page->rejected;
+		progress.unchanged = page->seen - page->rejected - page->inserted -
+			page->updated;
+		progress.api_calls = client.api_calls + state->unsaved.api_calls;
+		progress.retries = state->unsaved.retries;
+	}
+	pfa_metrics_sync_progress(state->organization->organization_id, &progress);
+}
+
 static void
 write_page(PfaRunState *state, void *arg)
 {
@@ -253,8 +295,8 @@ write_page(PfaRunState *state, void *arg)
 	pfa_apply_batch(state->apply, batch, judge, flush->lower, flush->upper,
 					!flush->final, &flush->result);
 	if (flush->result.nvanished > 0)
-		pfa_vanished_insert(state->run_id, flush->result.vanished,
-							flush->result.nvanished);
+		pfa_vanished_insert(state->run_id, page->page_no,
+							flush->result.vanished, flush->result.nvanished);
 	if (pfa_batch_nrejects(batch) > 0)
 		pfa_reject_insert(state->run_id,
 						  state->organization->organization_id,
@@ -271,6 +313,7 @@ write_page(PfaRunState *state, void *arg)
 		row.page_no = page->page_no;
 		row.lower_id = page->lower;
 		row.upper_id = page->upper;
+		row.upper_is_ours = page->upper_is_ours;
 		row.counts = state->unsaved;
 		row.counts.rows_seen += page->seen;
 		row.counts.rows_inserted += page->inserted + flush->result.inserted;
@@ -296,72 +339,54 @@ note_version(PfaRunState *state, const char *version)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Is this id in a part of the listing that another page counts? */
+/* Is our record of this id one that another page counts? */
 static bool
 is_counted(const Page *page, const char *id)
 {
-	return page->counted ||
-		(page->counted_to != NULL && strcmp(id, page->counted_to) <= 0) ||
-		(page->counted_from != NULL && strcmp(id, page->counted_from) >= 0);
-}
-
-/*
- * The id before which rows belong to the page before, where that has not been
- * read by this process: as if no row had shifted.  NULL: none do.
- */
-static const char *
-assumed_overlap(PfaRunState *state, const Page *page, PfaBatch *batch,
-				const PfaGridResult *result)
-{
-	int64		overlap = state->page_rows - state->page_step;
-	int			nrejects = pfa_batch_nrejects(batch);
-	const PfaReject *rejects = pfa_batch_rejects(batch);
-	PfaRecord  *records = pfa_batch_records(batch);
-
-	if (page->counted_to != NULL || page->page_no <= 0 ||
-		page->settled != NULL || result->nforeign > 0)
-		return NULL;
-	for (int i = 0; i < pfa_batch_nrecords(batch); i++)
+	if (page->counted)
+		return true;
+	if (page->counted_to != NULL)
 	{
-		const char *id = pnstrdup(records[i].id, records[i].id_len);
-		int			before = i;
+		int			order = strcmp(id, page->counted_to);
 
-		for (int r = 0; r < nrejects; r++)
-			before += strcmp(rejects[r].id, id) < 0;
-		if (before >= overlap)
-			return id;
+		if (order < 0 || (order == 0 && page->counted_to_ours))
+			return true;
 	}
-	return NULL;
+	return page->counted_from != NULL && strcmp(id, page->counted_from) >= 0;
 }
 
 /*
  * Rows of the batch, and of them rejected ones, that another page has counted
  * or will count.
+ *
+ * What the page before has counted is known by its last id.  Where that page
+ * has not been read yet, the rows it shares with this one are counted off, as
+ * if none had shifted.
  */
 static void
-count_elsewhere(PfaRunState *state, const Page *page, PfaBatch *batch,
+count_elsewhere(const Page *page, PfaBatch *batch,
 				const PfaGridResult *result, int64 *rows, int64 *rejected)
 {
-	const char *border = assumed_overlap(state, page, batch, result);
 	const PfaReject *rejects = pfa_batch_rejects(batch);
 	PfaRecord  *records = pfa_batch_records(batch);
 	int			nrecords = pfa_batch_nrecords(batch);
 	int			head = 0;
 	int			tail = 0;
 
+	if (page->page_no > 0 && page->counted_to == NULL)
+	{
+		/* the batch that came first has them all: they are few */
+		*rejected = page->settled != NULL ? 0 : result->marked_rejects;
+		*rows = page->settled != NULL ? 0 : result->marked_records + *rejected;
+		return;
+	}
 	*rejected = 0;
 	for (int i = 0; i < pfa_batch_nrejects(batch); i++)
-	{
-		if (is_counted(page, rejects[i].id) ||
-			(border != NULL && strcmp(rejects[i].id, border) < 0))
-			(*rejected)++;
-	}
+		*rejected += is_counted(page, rejects[i].id);
 	for (; head < nrecords; head++)
 	{
-		const char *id = pnstrdup(records[head].id, records[head].id_len);
-
-		if (!page->counted && border != NULL ? strcmp(id, border) >= 0 :
-			!is_counted(page, id))
+		if (!is_counted(page, pnstrdup(records[head].id,
+									   records[head].id_len)))
 			break;
 	}
 	for (; !page->counted && head + tail < nrecords; tail++)
@@ -402,7 +427,12 @@ flush_page(Reader *reader, Page *page, bool final)
 	flush.final = final;
 	flush.lower = page->settled != NULL ? page->settled : page->lower;
 	flush.upper = final ? page->upper : greatest_id(batch);
-	count_elsewhere(state, page, batch, result, &elsewhere, &rejected);
+	if (page->page_no > 0 && page->counted_to == NULL)
+		page->counted_to =
+			keep(state, pfa_coverage_upper_of(state->coverage,
+											  page->page_no - 1,
+											  &page->counted_to_ours));
+	count_elsewhere(page, batch, result, &elsewhere, &rejected);
 	page->seen += pfa_batch_nrecords(batch) + pfa_batch_nrejects(batch) -
 		elsewhere;
 	page->rejected += pfa_batch_nrejects(batch) - rejected;
@@ -412,6 +442,8 @@ flush_page(Reader *reader, Page *page, bool final)
 	page->inserted += flush.result.inserted;
 	page->updated += flush.result.updated;
 	page->rejected += flush.result.nrejected;
+	count_progress(state, page, &flush.result, final);
+	page->judged |= flush.result.nvanished > 0;
 	note_version(state, flush.result.max_version);
 	if (final)
 	{
@@ -433,20 +465,34 @@ flush_page(Reader *reader, Page *page, bool final)
 
 /* ---- an attempt at a page ---- */
 
+/* Transaction body: take back what an attempt that failed has judged. */
+static void
+forget_judgement(PfaRunState *state, void *arg)
+{
+	Page	   *page = arg;
+
+	pfa_vanished_forget(state->run_id, page->page_no);
+}
+
 static void
 start_page(PfaRunState *state, Page *page)
 {
 	PfaGridRequest request = {0};
 
+	if (page->judged)
+		pfa_run_transaction(state, true, forget_judgement, page);
+	page->judged = false;
 	request.offset = page->offset;
 	request.nrows = (int) state->page_rows;
 	request.after_id = page->after_id;
 	request.modified_since = state->modified_since;
+	request.mark = state->page_rows - state->page_step;
 
 	page->attempt++;
 	page->seen = 0;
 	page->rejected = 0;
 	page->blind = false;
+	page->vouched = false;
 	release(&page->settled);
 	page->fetch = pfa_grid_page_start(state->client, &request);
 }
@@ -473,12 +519,43 @@ pause_server(PfaRunState *state, TimestampTz until)
 	pg_atomic_write_u64(&state->slot->not_before, (uint64) until);
 }
 
-/* The attempt came to nothing: plan the next one, or give up. */
+/*
+ * A short page is short because PEMS limits pages, or because it counts rows
+ * that it does not show, whose ids would then be taken for deleted.  Only in
+ * the first case the last of n rows has the place of the n-th: have it looked
+ * at, while the page waits.
+ */
 static void
-retry_page(PfaRunState *state, Page *page, const char *reason)
+start_probe(PfaRunState *state, Page *page, int64 nrows)
 {
-	double		retry_after = pfa_grid_page_retry_after(page->fetch);
-	int			status = pfa_grid_page_status(page->fetch);
+	PfaGridRequest request = {0};
+
+	request.offset = page->offset + nrows - 1;
+	request.nrows = 2;
+	request.after_id = page->after_id;
+	request.modified_since = state->modified_since;
+	page->probe = pfa_grid_page_start(state->client, &request);
+}
+
+static bool
+probe_agrees(const Page *page)
+{
+	const char *found = pfa_grid_page_first_id(page->probe);
+	const char *expected = pfa_grid_page_last_id(page->fetch);
+
+	return found != NULL && expected != NULL && strcmp(found, expected) == 0;
+}
+
+/*
+ * The attempt came to nothing, for what failed is the page or its probe: plan
+ * the next one, or give up.
+ */
+static void
+retry_page(PfaRunState *state, Page *page, const PfaGridPage *failed,
+		   const char *reason)
+{
+	double		retry_after = pfa_grid_page_retry_after(failed);
+	int			status = pfa_grid_page_status(failed);
 	bool		limited = status == 429 && retry_after >= 0;
 	int			allowed = state->source->max_retries * (limited ? 20 : 1);
 	TimestampTz until;
@@ -500,8 +577,12 @@ retry_page(PfaRunState *state, Page *page, const char *reason)
 	ereport(DEBUG1,
 			(errmsg_internal("page at position %lld failed: %s",
 							 (long long) page->offset, reason)));
+	release(&page->lower);
 	pfa_grid_page_free(page->fetch);
 	page->fetch = NULL;
+	if (page->probe != NULL)
+		pfa_grid_page_free(page->probe);
+	page->probe = NULL;
 }
 
 static void
@@ -509,11 +590,16 @@ finish_page(Reader *reader, Page *page)
 {
 	PfaRunState *state = reader->state;
 	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
-	const char *wrong = contradiction(state, result, page);
+	const char *wrong = contradiction(result, page, state->page_rows);
 
 	if (wrong != NULL)
 	{
-		retry_page(state, page, wrong);
+		retry_page(state, page, page->fetch, wrong);
+		return;
+	}
+	if (!page->vouched && is_short(result, page, state->page_rows))
+	{
+		start_probe(state, page, result->nrows);
 		return;
 	}
 	page->nrows = result->nrows;
@@ -528,9 +614,10 @@ finish_page(Reader *reader, Page *page)
 						page->after_id : first);
 		page->upper = page->last ? NULL :
 			keep(state, pfa_grid_page_last_id(page->fetch));
+		page->upper_is_ours = result->last_id_is_ours;
 		flush_page(reader, page, true);
 		pfa_coverage_add(state->coverage, page->page_no, page->lower,
-						 page->upper);
+						 page->upper, page->upper_is_ours);
 	}
 	state->foreign += result->nforeign;
 	if (result->total >= 0 && page->after_id == NULL)
@@ -542,38 +629,63 @@ finish_page(Reader *reader, Page *page)
 	page->done = true;
 }
 
+/* Has a running page brought enough to be written? */
+static void
+flush_full_page(Reader *reader, Page *page)
+{
+	if (pfa_batch_bytes(pfa_grid_page_batch(page->fetch)) < FLUSH_BYTES)
+		return;
+	if (page->lower == NULL && page->offset > 0)
+		page->lower = keep(reader->state,
+						   pfa_grid_page_first_id(page->fetch));
+	flush_page(reader, page, false);
+}
+
+static void
+end_probe(Reader *reader, Page *page)
+{
+	if (!probe_agrees(page))
+	{
+		retry_page(reader->state, page, page->fetch,
+				   "PEMS returned fewer rows than it counts");
+		return;
+	}
+	pfa_grid_page_free(page->probe);
+	page->probe = NULL;
+	page->vouched = true;
+	finish_page(reader, page);
+}
+
 /* Look at a page after a wait: has it ended, or brought enough to write? */
 static void
 attend_page(Reader *reader, Page *page)
 {
 	PfaRunState *state = reader->state;
+	PfaGridPage *fetch = page->probe != NULL ? page->probe : page->fetch;
 
-	switch (pfa_grid_page_outcome(page->fetch))
+	switch (pfa_grid_page_outcome(fetch))
 	{
 		case PFA_GRID_RUNNING:
-			if (pfa_batch_bytes(pfa_grid_page_batch(page->fetch)) >=
-				FLUSH_BYTES &&
-				pfa_grid_page_result(page->fetch)->ascending)
-			{
-				if (page->lower == NULL && page->offset > 0)
-					page->lower = keep(state,
-									   pfa_grid_page_first_id(page->fetch));
-				flush_page(reader, page, false);
-			}
+			if (page->probe == NULL)
+				flush_full_page(reader, page);
 			break;
 		case PFA_GRID_PAGE:
-			release(&page->lower);
-			finish_page(reader, page);
+			if (page->probe != NULL)
+				end_probe(reader, page);
+			else
+			{
+				release(&page->lower);
+				finish_page(reader, page);
+			}
 			break;
 		case PFA_GRID_TRANSIENT:
-			release(&page->lower);
-			retry_page(state, page, pfa_grid_page_error(page->fetch));
+			retry_page(state, page, fetch, pfa_grid_page_error(fetch));
 			break;
 		case PFA_GRID_DENIED:
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 					 errmsg("PEMS refused the credentials: %s",
-							pfa_grid_page_error(page->fetch)),
+							pfa_grid_page_error(fetch)),
 					 errhint("Check the user mapping for server \"%s\".",
 							 state->source->server_name)));
 			break;
@@ -581,7 +693,7 @@ attend_page(Reader *reader, Page *page)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("could not read from PEMS: %s",
-							pfa_grid_page_error(page->fetch))));
+							pfa_grid_page_error(fetch))));
 			break;
 	}
 }
@@ -657,6 +769,7 @@ read_alone(Reader *reader, int64 page_no, int64 offset, const char *after_id,
 	if (gap != NULL)
 	{
 		page->counted_to = keep(reader->state, gap->after);
+		page->counted_to_ours = gap->after_is_ours;
 		page->counted_from = keep(reader->state, gap->before);
 	}
 	while (!page->done)
@@ -733,9 +846,6 @@ pfa_pages_read(PfaRunState *state)
 			page = free_page(&reader);
 			page->page_no = page_no;
 			page->offset = page_no * state->page_step;
-			page->counted_to = keep(state,
-									pfa_coverage_upper_of(state->coverage,
-														  page_no - 1));
 		}
 		if (reader.npages == 0)
 			return;
@@ -763,7 +873,7 @@ follow_keys(PfaRunState *state, Reader *reader, const PfaGap *gap,
 	if (page->nrows == 0)
 	{
 		/* Even the last row is gone: nothing follows it. */
-		pfa_coverage_add(state->coverage, page_no, gap->after, NULL);
+		pfa_coverage_add(state->coverage, page_no, gap->after, NULL, false);
 	}
 	else if (page->upper != NULL && strcmp(page->upper, gap->after) <= 0)
 		ereport(ERROR,
@@ -792,21 +902,31 @@ gap_position(PfaRunState *state, const PfaGap *gap)
 	return 0;
 }
 
-/* Read at position; if that missed the gap, move position towards it. */
+/*
+ * Read at *position and move that on to where the next look belongs: behind
+ * what has come, or before it where the gap was missed.  Pages may be much
+ * shorter than asked for, so they say how far.  *reached is left at the id up
+ * to which the page went.
+ */
 static void
 read_gap(PfaRunState *state, Reader *reader, const PfaGap *gap,
-		 int64 page_no, int64 *position)
+		 int64 page_no, int64 *position, char **reached)
 {
 	Page	   *page;
+	int64		step;
 
 	*position = Max(*position, 0);
 	page = read_alone(reader, page_no, *position, NULL, gap);
-	if (page->nrows == 0 ||
-		(page->lower != NULL && gap->after != NULL &&
-		 strcmp(page->lower, gap->after) >= 0))
+	step = Max(page->nrows - Max(page->nrows / 4, 2), 1);
+	if (page->nrows == 0)
 		*position -= state->page_step;
+	else if (page->lower != NULL && gap->after != NULL &&
+			 strcmp(page->lower, gap->after) >= 0)
+		*position -= step;
 	else
-		*position += state->page_step;
+		*position += step;
+	release(reached);
+	*reached = keep(state, page->upper);
 	drop_page(reader, page);
 }
 
@@ -815,9 +935,13 @@ pfa_pages_complete(PfaRunState *state)
 {
 	Reader		reader = {0};
 	PfaGap		gap;
-	int64		next_page = 1;
+	/* numbers that no page of this run has, read by whichever attempt */
+	int64		next_page = state->keyset ?
+		pfa_coverage_max_page(state->coverage) + 1 :
+		1 - pfa_coverage_min_page(state->coverage);
 	int64		position = 0;
 	char	   *same_gap = NULL;
+	char	   *reached = NULL;
 	int			reads = 0;
 
 	reader.state = state;
@@ -827,7 +951,10 @@ pfa_pages_complete(PfaRunState *state)
 		if (same_gap == NULL || gap.after == NULL ||
 			strcmp(same_gap, gap.after) != 0)
 		{
-			position = gap_position(state, &gap);
+			/* what follows the last page read is found behind it */
+			if (reached == NULL || gap.after == NULL ||
+				strcmp(reached, gap.after) != 0)
+				position = gap_position(state, &gap);
 			release(&same_gap);
 			same_gap = keep(state, gap.after);
 			reads = 0;
@@ -841,6 +968,7 @@ pfa_pages_complete(PfaRunState *state)
 		if (state->keyset)
 			follow_keys(state, &reader, &gap, next_page++);
 		else
-			read_gap(state, &reader, &gap, -next_page++, &position);
+			read_gap(state, &reader, &gap, -next_page++, &position,
+					 &reached);
 	}
 }

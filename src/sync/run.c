@@ -29,8 +29,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "catalog/mv_change.h"
 #include "catalog/schedule.h"
 #include "guc.h"
+#include "metrics/counters.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
 
@@ -63,25 +65,47 @@ passes_by_itself(int sqlstate)
 		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-/* A worker's state; a session that calls pfa_sync is active all the time. */
+/*
+ * What a worker tells of itself at its transactions.  A session that has
+ * called pfa_sync is in one statement all the time: it is active, began when
+ * the statement did, and has pending statistics (those of the call itself)
+ * that must not be sent under way.
+ */
 static void
-report_state(BackendState state)
+report_begin(void)
 {
-	if (MyBgworkerEntry != NULL)
-		pgstat_report_activity(state, NULL);
+	if (MyBgworkerEntry == NULL)
+		return;
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, NULL);
 }
 
 static void
-begin_transaction(bool relaxed)
+report_end(void)
 {
-	SetCurrentStatementStartTimestamp();
+	if (MyBgworkerEntry == NULL)
+		return;
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Commits never wait for a standby: what a sync writes can be had again, and a
+ * process that waits for a standby that is not there holds its locks and
+ * cannot be cancelled.
+ */
+static void
+begin_transaction(PfaRunState *state, bool relaxed)
+{
+	Oid			extension;
+
+	report_begin();
 	StartTransactionCommand();
 	/* Whatever default the session or the database has set. */
 	XactIsoLevel = XACT_READ_COMMITTED;
-	if (relaxed)
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-								 false);
+	(void) set_config_option("synchronous_commit", relaxed ? "off" : "local",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 
 	/*
 	 * Whoever waits for a lock has others wait behind him: let them pass and
@@ -89,13 +113,15 @@ begin_transaction(bool relaxed)
 	 */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	report_state(STATE_RUNNING);
 
 	/*
 	 * Looked at anew in each transaction, so that DROP EXTENSION never waits
-	 * for more than a batch.  A worker whose extension has gone leaves quietly.
+	 * for more than a batch.  A worker whose extension has gone leaves quietly,
+	 * also where it was created anew: the run in hand was another's then, even
+	 * if there is one of its number again.
 	 */
-	if (OidIsValid(pfa_extension_oid(true)))
+	extension = pfa_extension_oid(true);
+	if (OidIsValid(extension) && extension == state->extension)
 		return;
 	if (MyBgworkerEntry != NULL)
 		proc_exit(0);
@@ -108,8 +134,7 @@ static void
 end_transaction(void)
 {
 	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	report_state(STATE_IDLE);
+	report_end();
 }
 
 void
@@ -125,7 +150,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 
 		PG_TRY();
 		{
-			begin_transaction(relaxed);
+			begin_transaction(state, relaxed);
 			/* What the body returns outlives the transaction. */
 			MemoryContextSwitchTo(caller);
 			body(state, arg);
@@ -140,7 +165,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 				PG_RE_THROW();
 			FlushErrorState();
 			AbortCurrentTransaction();
-			pgstat_report_stat(false);
+			report_end();
 		}
 		PG_END_TRY();
 
@@ -173,6 +198,8 @@ pfa_run_check_stop(PfaRunState *state)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+	if (state->recording)
+		return;
 	if (!pfa_guc_enabled)
 	{
 		state->stopped = true;
@@ -285,6 +312,7 @@ load(PfaRunState *state, void *arg)
 	state->mapping = pfa_mapping_load(state->ctx,
 									  organization->organization_id,
 									  &state->mapping_hash);
+	state->slot->extension = state->extension;
 	state->slot->server_oid = organization->server_oid;
 	state->keyset = state->source->pagination == PFA_PAGINATION_KEYSET;
 
@@ -311,18 +339,21 @@ load_pages(PfaRunState *state, void *arg)
 	int			npages;
 
 	if (run != NULL &&
-		(run->attempt == 1 || !state->full || state->keyset ||
+		(run->attempt == 1 || !state->full ||
 		 run->requested_at <
 		 GetCurrentTimestamp() - RESUME_SECONDS * USECS_PER_SEC))
 	{
 		pfa_page_forget(run->run_id);
 		return;
 	}
+	/* Part of a page that was not read to its end proves nothing. */
+	if (run != NULL)
+		pfa_vanished_forget_unread(state->run_id);
 	pages = pfa_page_list(state->run_id, &npages);
 	for (int i = 0; i < npages; i++)
 	{
 		pfa_coverage_add(state->coverage, pages[i].page_no, pages[i].lower_id,
-						 pages[i].upper_id);
+						 pages[i].upper_id, pages[i].upper_is_ours);
 		if (run != NULL)
 			pg_atomic_fetch_add_u64(&state->slot->rows_seen,
 									Max(pages[i].counts.rows_seen, 0));
@@ -345,7 +376,7 @@ connect_source(PfaRunState *state)
 }
 
 static PfaRunState *
-create_state(PfaSlot *slot, int64 run_id, bool leader)
+create_state(PfaSlot *slot, int64 run_id, Oid extension, bool leader)
 {
 	MemoryContext ctx;
 	PfaRunState *state;
@@ -360,6 +391,7 @@ create_state(PfaSlot *slot, int64 run_id, bool leader)
 	state->ctx = ctx;
 	state->slot = slot;
 	state->run_id = run_id;
+	state->extension = extension;
 	state->leader = leader;
 	state->total = -1;
 	state->end_page = -1;
@@ -437,10 +469,26 @@ await_helper(PfaRunState *state)
 	}
 }
 
+/* Calls and retries that led to no page, which counted its own. */
+static void
+count_rest(const PfaRunState *state)
+{
+	PfaSyncProgress progress = {0};
+
+	if (state->organization == NULL)
+		return;
+	progress.api_calls = state->unsaved.api_calls;
+	if (state->client != NULL)
+		progress.api_calls += pfa_grid_client_calls(state->client) -
+			state->calls_saved;
+	progress.retries = state->unsaved.retries;
+	pfa_metrics_sync_progress(state->organization->organization_id, &progress);
+}
+
 void
 pfa_run_help(PfaSlot *slot, int64 run_id)
 {
-	PfaRunState *state = create_state(slot, run_id, false);
+	PfaRunState *state = create_state(slot, run_id, slot->extension, false);
 
 	state->full = true;
 	PG_TRY();
@@ -456,7 +504,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	PG_CATCH();
 	{
 		/* A run that ended without us is no error. */
-		if (!slot->stop && slot->run_id == run_id &&
+		if (!state->stopped && !slot->stop && slot->run_id == run_id &&
 			pg_atomic_read_u32(&slot->cancel) == 0)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -465,6 +513,7 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(TopMemoryContext);
+	count_rest(state);
 	MemoryContextDelete(state->ctx);
 }
 
@@ -519,12 +568,13 @@ count_rows(PfaRunState *state, void *arg)
 
 /* The field list as one text, to be compared with the next run's. */
 static char *
-layout_text(PfaRunState *state)
+layout_text(PfaRunState *state, bool *complete)
 {
-	const PfaGridLayout *layout = pfa_grid_client_layout(state->client);
+	const PfaGridLayout *layout = pfa_grid_client_fields(state->client,
+														 complete);
 	StringInfoData text;
 
-	if (layout == NULL || pfa_grid_layout_size(layout) == 0)
+	if (pfa_grid_layout_size(layout) == 0)
 		return NULL;
 	initStringInfo(&text);
 	for (int i = 0; i < pfa_grid_layout_size(layout); i++)
@@ -555,26 +605,39 @@ entries_missing(const char *a, const char *b)
 	return missing.len > 0 ? missing.data : NULL;
 }
 
-/* Tell once a change that PEMS delivers other fields than last time. */
-static void
-report_drift(PfaRunState *state, const char *layout)
+/*
+ * Tell once a change that PEMS delivers other fields than last time.  Returns
+ * the list to compare with next time; where this run's is not complete, the
+ * fields that it has not seen stay in it.
+ */
+static const char *
+report_drift(PfaRunState *state)
 {
 	const char *before = state->organization->layout;
+	bool		complete;
+	char	   *layout = layout_text(state, &complete);
 	char	   *added;
 	char	   *removed;
 
-	if (before == NULL || layout == NULL || strcmp(before, layout) == 0)
-		return;
+	if (layout == NULL || before == NULL)
+		return layout == NULL ? before : layout;
 	added = entries_missing(layout, before);
 	removed = entries_missing(before, layout);
+	if (!complete && removed != NULL)
+	{
+		layout = psprintf("%s%s%s", before, added != NULL ? "," : "",
+						  added != NULL ? added : "");
+		removed = NULL;
+	}
 	if (added == NULL && removed == NULL)
-		return;
+		return layout;
 	pfa_event_write(WARNING, "sync", state->organization->organization_id,
 					state->run_id, "schema_drift",
 					psprintf("PEMS delivers other fields than before: new %s; gone %s",
 							 added ? added : "none",
 							 removed ? removed : "none"),
 					NULL);
+	return layout;
 }
 
 static void
@@ -582,7 +645,7 @@ finish_completed(PfaRunState *state, void *arg)
 {
 	Ending	   *ending = arg;
 	const char *organization_id = state->organization->organization_id;
-	char	   *layout = layout_text(state);
+	const char *layout;
 	char	   *watermark;
 	int64		seconds = ending->run_usecs / USECS_PER_SEC;
 
@@ -597,18 +660,20 @@ finish_completed(PfaRunState *state, void *arg)
 		 strcmp(watermark, state->organization->watermark) < 0))
 		watermark = state->organization->watermark;
 
-	report_drift(state, layout);
+	layout = report_drift(state);
 	ending->counts.rows_deleted = ending->deleted;
 	pfa_run_finish(state->run_id, "completed", &ending->counts,
 				   state->total < 0 ? ending->counts.rows_seen :
 				   Max(state->total - state->foreign,
 					   ending->counts.rows_seen), NULL);
 	pfa_state_update(organization_id, watermark, state->mapping_hash,
-					 layout != NULL ? layout : state->organization->layout,
-					 state->full);
+					 layout, state->full);
 	if (state->full)
 		pfa_reject_forget(organization_id, state->run_id);
 	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);
+	if (ending->counts.rows_inserted + ending->counts.rows_updated +
+		ending->counts.rows_deleted > 0)
+		pfa_mv_request_refresh();
 	pfa_page_forget(state->run_id);
 }
 
@@ -630,6 +695,27 @@ finish_otherwise(PfaRunState *state, void *arg)
 						"sync_denied" : "sync_failed",
 						ending->error, NULL);
 	pfa_page_forget(state->run_id);
+}
+
+/* Once the run's end is committed. */
+static void
+count_run(PfaRunState *state, const PfaRun *run, const Ending *ending,
+		  PfaErrorKind kind)
+{
+	PfaSyncMode mode = PFA_MODE_FULL;
+
+	if (state->force || strcmp(run->mode, "force") == 0)
+		mode = PFA_MODE_FORCE;
+	else if (state->organization != NULL ? !state->full :
+			 strcmp(run->mode, "delta") == 0)
+		mode = PFA_MODE_DELTA;
+	pfa_metrics_sync_finished(run->organization_id, mode,
+							  ending->outcome == PFA_OUTCOME_COMPLETED ?
+							  PFA_SYNC_SUCCESS :
+							  ending->outcome == PFA_OUTCOME_CANCELLED ?
+							  PFA_SYNC_CANCELLED : PFA_SYNC_FAILED,
+							  kind, GetCurrentTimestamp() - run->started_at,
+							  ending->counts.rows_seen);
 }
 
 /* The run itself, up to its completion. */
@@ -661,6 +747,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_FINISHING);
 	ending.run_usecs = GetCurrentTimestamp() - run->requested_at;
 	pfa_run_transaction(state, false, finish_completed, &ending);
+	count_run(state, run, &ending, 0);
 }
 
 /*
@@ -668,7 +755,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
  * detail; neither holds a secret.
  */
 static void
-record_failure(PfaRunState *state, const ErrorData *edata)
+record_failure(PfaRunState *state, const PfaRun *run, const ErrorData *edata)
 {
 	Ending		ending = {0};
 
@@ -678,8 +765,25 @@ record_failure(PfaRunState *state, const ErrorData *edata)
 		PFA_OUTCOME_DENIED : PFA_OUTCOME_FAILED;
 	ending.error = edata->detail == NULL ? edata->message :
 		psprintf("%s (%s)", edata->message, edata->detail);
-	pg_atomic_write_u32(&state->slot->cancel, 0);
 	pfa_run_transaction(state, false, finish_otherwise, &ending);
+	count_run(state, run, &ending, pfa_metrics_error_kind(edata->sqlerrcode));
+}
+
+/*
+ * Switched off is not cancelled: the run goes back to the queue, to be taken
+ * up again where it stands.  In the foreground nobody would do that.
+ */
+static bool
+is_put_off(const PfaRunState *state)
+{
+	return MyBgworkerEntry != NULL && state->stopped && !pfa_guc_enabled &&
+		pg_atomic_read_u32(&state->slot->cancel) == 0;
+}
+
+static void
+put_off(PfaRunState *state, void *arg)
+{
+	pfa_run_requeue(state->run_id);
 }
 
 /* Raise in the caller's statement what interrupted its run. */
@@ -701,7 +805,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 				PfaRunProgress progress, void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	PfaRunState *state = create_state(slot, run->run_id, true);
+	PfaRunState *state = create_state(slot, run->run_id, run->extension, true);
 	ErrorData  *volatile edata = NULL;
 
 	state->progress = progress;
@@ -718,17 +822,26 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 		edata = CopyErrorData();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
-		pgstat_report_stat(false);
+		report_end();
 	}
 	PG_END_TRY();
 
+	count_rest(state);
 	if (edata != NULL)
 	{
 		MemoryContextSwitchTo(state->ctx);
 		dismiss_helper(state, true);
 		if (OidIsValid(MyDatabaseId) &&
 			edata->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN)
-			record_failure(state, edata);
+		{
+			bool		later = is_put_off(state);
+
+			state->recording = true;
+			if (later)
+				pfa_run_transaction(state, false, put_off, NULL);
+			else
+				record_failure(state, run, edata);
+		}
 
 		/* A query cancel or a timeout ends the caller's statement as well. */
 		if (MyBgworkerEntry == NULL && !state->stopped &&

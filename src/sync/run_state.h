@@ -17,12 +17,14 @@ typedef struct PfaRunState
 	MemoryContext ctx;			/* lives as long as the run */
 	PfaSlot    *slot;
 	int64		run_id;
+	Oid			extension;		/* whose run it is */
 	bool		leader;
 	bool		full;			/* else delta */
 	bool		force;			/* full, without the deletion guard */
 	bool		keyset;
 	bool		stopped;		/* somebody asked the run to stop, see
 								 * pfa_run_check_stop */
+	bool		recording;		/* its end is being written: too late to stop */
 	char	   *modified_since; /* delta: from here on */
 
 	PfaOrganization *organization;

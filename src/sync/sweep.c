@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 
 #include "guc.h"
+#include "metrics/counters.h"
 #include "sync/run_state.h"
 
 #define SWEEP_BATCH 1000
@@ -83,6 +84,7 @@ int64
 pfa_sweep(PfaRunState *state, int64 rows_known)
 {
 	Sweep		sweep = {0};
+	PfaSyncProgress progress = {0};
 
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_SWEEPING);
 	pfa_run_transaction(state, false, count_candidates, &sweep);
@@ -94,6 +96,9 @@ pfa_sweep(PfaRunState *state, int64 rows_known)
 		pfa_run_check_stop(state);
 		pfa_run_transaction(state, true, delete_batch, &sweep);
 		sweep.deleted += sweep.batch_deleted;
+		progress.deleted = sweep.batch_deleted;
+		pfa_metrics_sync_progress(state->organization->organization_id,
+								  &progress);
 	} while (sweep.nids == SWEEP_BATCH);
 	return sweep.deleted;
 }

@@ -10,6 +10,7 @@ use Exporter 'import';
 use File::Basename;
 use File::Temp ();
 use HTTP::Tiny;
+use JSON::PP ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -18,7 +19,9 @@ use Time::HiRes qw(usleep time);
 our @EXPORT = qw(
   new_server simulator sim add_source wait_sync run_sync compare
   worker_pids wait_for value differences
-  session timed setting process_exists log_lines
+  session timed setting process_exists log_lines synced
+  differences_query
+  add_organizations sync_all last_run sim_json mirror_trace pairwise
 );
 
 my @simulators;
@@ -146,13 +149,21 @@ sub run_sync
 # Ids whose mirror row and canonical record differ, or that one side lacks.
 sub differences
 {
-	my ($node, $db, $sim, $org) = @_;
+	my ($node, $db, $sim, @orgs) = @_;
+	return $node->safe_psql($db, differences_query($sim, @orgs));
+}
+
+# The same as statements, for a session that does more.
+sub differences_query
+{
+	my ($sim, @orgs) = @_;
 	my $insecure = $sim->{url} =~ /^https/ ? '-k ' : '';
+	my $urls = join ' ', map { "$sim->{url}/admin/canonical?org=$_" } @orgs;
+	my $list = join ', ', map { "'$_'" } @orgs;
 	# the quote and delimiter are control characters that no line holds
-	return $node->safe_psql($db, qq{
+	return qq{
 		CREATE TEMP TABLE canonical (line text);
-		COPY canonical FROM PROGRAM
-			'curl -sf $insecure$sim->{url}/admin/canonical?org=$org'
+		COPY canonical FROM PROGRAM 'curl -sf $insecure$urls'
 			WITH (FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01');
 		SELECT coalesce(string_agg(coalesce(c.data->>'pfaId', m.pfa_id) || ': ' ||
 			coalesce((SELECT string_agg(k || ' ' || coalesce(c.data->>k, 'null') || ' is ' ||
@@ -160,18 +171,21 @@ sub differences
 				FROM (SELECT jsonb_object_keys(c.data) UNION SELECT jsonb_object_keys(m.data)) x(k)
 				WHERE c.data->k IS DISTINCT FROM m.data->k), 'only on one side'), '; '), '')
 		FROM (SELECT * FROM (SELECT line::jsonb AS data FROM canonical) c
-			FULL JOIN (SELECT pfa_id, data AS mdata FROM pfa_mirror WHERE organization_id = '$org') m
-				ON m.pfa_id = c.data->>'pfaId'
+			FULL JOIN (SELECT organization_id, pfa_id, data AS mdata FROM pfa_mirror
+					WHERE organization_id IN ($list)) m
+				ON m.pfa_id = c.data->>'pfaId' AND m.organization_id = c.data->>'organization'
 			WHERE c.data IS DISTINCT FROM m.mdata LIMIT 5) d,
 			LATERAL (SELECT d.data) c, LATERAL (SELECT d.pfa_id, d.mdata AS data) m;
-	});
+		DROP TABLE canonical;
+	};
 }
 
 # One test: mirror and canonical content are the same, record for record.
+# org may be a reference to a list of them.
 sub compare
 {
 	my ($node, $db, $sim, $org, $name) = @_;
-	is(differences($node, $db, $sim, $org), '',
+	is(differences($node, $db, $sim, ref $org ? @$org : $org), '',
 		"$name: mirror equals PEMS, record for record");
 }
 
@@ -203,6 +217,17 @@ sub timed
 	return time - $start;
 }
 
+# Wait until each organization that is not paused has been synced, and the last
+# run of each has completed.
+sub synced
+{
+	my ($node, $db, $seconds) = @_;
+	return wait_for($node, $db, q{
+		SELECT count(*) > 0 AND bool_and(s.last_success_at IS NOT NULL AND r.status = 'completed')
+		FROM pfa_sync_status s LEFT JOIN pfa_sync_run r USING (run_id)
+		WHERE s.state <> 'paused'}, $seconds // 60);
+}
+
 # Change a setting and have the server read it; undef: back to the default.
 sub setting
 {
@@ -225,6 +250,98 @@ sub log_lines
 	my $log = slurp_file($node->logfile, $offset // 0);
 	my @lines = $log =~ /^.*$pattern.*$/mg;
 	return scalar @lines;
+}
+
+# ---- syncs and the protocol ----
+
+# Organizations that are synced on request only; waits for their first sync.
+sub add_organizations
+{
+	my ($node, $db, $server, @orgs) = @_;
+	$node->safe_psql($db,
+		join(';', map { "SELECT pfa_add_organization('$_', '$server', sync_interval => '7 days')" } @orgs));
+	wait_for($node, $db, "SELECT NOT EXISTS (SELECT FROM pfa_organization o WHERE NOT EXISTS
+		(SELECT FROM pfa_sync_run r WHERE r.organization_id = o.organization_id
+			AND r.finished_at IS NOT NULL))", 180);
+	return value($node, $db, "SELECT coalesce(min(nullif(status, 'completed')), 'completed')
+		FROM pfa_sync_run");
+}
+
+# Sync all organizations; returns the word of pfa_sync_wait.
+sub sync_all
+{
+	my ($node, $db, $mode) = @_;
+	$mode //= 'auto';
+	$node->safe_psql($db, "SELECT pfa_sync_now(NULL, '$mode')");
+	return wait_sync($node, $db);
+}
+
+# Columns of an organization's last run, separated by |.
+sub last_run
+{
+	my ($node, $db, $org, $columns) = @_;
+	return $node->safe_psql($db, "SELECT $columns FROM pfa_sync_run
+		WHERE organization_id = '$org' ORDER BY run_id DESC LIMIT 1");
+}
+
+sub sim_json
+{
+	my ($sim, $request) = @_;
+	return JSON::PP::decode_json(sim($sim, $request));
+}
+
+# Changes with any row version and any row lock.
+sub mirror_trace
+{
+	my ($node, $db) = @_;
+	return $node->safe_psql($db, "SELECT count(*) || ' ' || coalesce(md5(string_agg(
+		ctid::text || xmin || '/' || xmax, ',' ORDER BY ctid)), '') FROM pfa_mirror");
+}
+
+# Few combinations in which each value of a factor meets each value of every
+# other one.  Takes [name, value, ...] a factor, gives hashes; the same ones
+# each time.
+sub pairwise
+{
+	my @factors = @_;
+	my (%left, @chosen);
+
+	for my $a (0 .. $#factors)
+	{
+		for my $b ($a + 1 .. $#factors)
+		{
+			for my $x (1 .. $#{ $factors[$a] })
+			{
+				$left{"$a $x $b $_"} = 1 for 1 .. $#{ $factors[$b] };
+			}
+		}
+	}
+	while (%left)
+	{
+		# begin with a pair that is left, then the best value for each factor
+		my ($a, $x, $b, $y) = split / /, (sort keys %left)[0];
+		my @value;
+		@value[ $a, $b ] = ($x, $y);
+		for my $f (grep { !defined $value[$_] } 0 .. $#factors)
+		{
+			my ($best, $most) = (1, -1);
+			for my $v (1 .. $#{ $factors[$f] })
+			{
+				my $gain = grep {
+					defined $value[$_] && exists $left{
+						$_ < $f ? "$_ $value[$_] $f $v" : "$f $v $_ $value[$_]" }
+				} 0 .. $#factors;
+				($best, $most) = ($v, $gain) if $gain > $most;
+			}
+			$value[$f] = $best;
+		}
+		for my $f (0 .. $#factors)
+		{
+			delete $left{"$f $value[$f] $_ $value[$_]"} for $f + 1 .. $#factors;
+		}
+		push @chosen, { map { ($factors[$_][0], $factors[$_][ $value[$_] ]) } 0 .. $#factors };
+	}
+	return @chosen;
 }
 
 END

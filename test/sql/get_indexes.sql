@@ -1,5 +1,7 @@
 -- pfa_get and pfa_record read what they must, by index: the same for an
 -- organization alone as among many others.
+-- An answer from the cache reads nothing.
+SET pfa_vanguard.cache_backend = off;
 INSERT INTO pfa_organization (organization_id, pems_organization, server_name, owner, sync_interval,
         paused, system_identifier, database_oid)
     SELECT 'IX' || o, 'IX', 'none', 'none', '1 day', true, 1, 1 FROM generate_series(1, 20) o;

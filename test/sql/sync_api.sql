@@ -180,6 +180,10 @@ DELETE FROM pfa_sync_run WHERE organization_id IN ('A', 'B');
 INSERT INTO pfa_sync_run (organization_id, mode, status, started_at, worker_pid, worker_started_at)
     VALUES ('RIO', 'full', 'running', now(), 1, '2001-01-01') RETURNING run_id AS rio \gset
 SELECT state, reason FROM pfa_sync_status WHERE organization_id = 'RIO';
+BEGIN;
+UPDATE pfa_organization SET database_oid = 1 WHERE organization_id = 'RIO';
+SELECT state FROM pfa_sync_status WHERE organization_id = 'RIO';
+ROLLBACK;
 SELECT pfa_sync_cancel(:rio);
 SELECT status FROM pfa_sync_run WHERE run_id = :rio;
 

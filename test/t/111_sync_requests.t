@@ -5,7 +5,8 @@
 #  2. A pause comes before a request or after it, never in between.
 #  3. Requests for all organizations do not deadlock with each other.
 #  4. A run that is being cancelled by another transaction is not cancelled twice.
-#  5. On a standby requests are refused, waits and status work.
+#  5. A wait for several runs returns the worst end.
+#  6. On a standby requests are refused, waits and status work.
 use strict;
 use warnings;
 
@@ -126,6 +127,24 @@ $s1->run('COMMIT');
 is($s2->run("SELECT pfa_sync_cancel($first)"), 'f', 'now it can');
 
 # ---- 5 ----
+
+$node->safe_psql($db, 'SELECT pfa_sync_cancel(run_id) FROM pfa_sync_run');
+is(value($node, $db, 'SELECT pfa_sync_wait() IS NULL'), 't', 'nothing to wait for');
+for my $ends ([qw(completed completed)], [qw(cancelled completed)], [qw(failed cancelled)],
+	[qw(completed failed)])
+{
+	my ($worst) = grep { my $e = $_; grep { $_ eq $e } @$ends } qw(failed cancelled completed);
+
+	$node->safe_psql($db, "INSERT INTO pfa_sync_run (organization_id, mode) VALUES ('A', 'full'), ('B', 'full')");
+	$s2->start('SELECT pfa_sync_wait()');
+	ok(wait_for($node, $db, "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $backend"),
+		'somebody waits for two runs');
+	$node->safe_psql($db, "UPDATE pfa_sync_run SET status = '$ends->[0]' WHERE organization_id = 'A' AND status = 'queued'");
+	$node->safe_psql($db, "UPDATE pfa_sync_run SET status = '$ends->[1]' WHERE organization_id = 'B' AND status = 'queued'");
+	is($s2->result, $worst, "of @$ends the worst is $worst");
+}
+
+# ---- 6 ----
 
 $first = value($node, $db, "SELECT pfa_sync_now('ORG1')");
 $node->backup('base');

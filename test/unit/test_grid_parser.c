@@ -77,6 +77,8 @@ run(const char *text, size_t len, size_t cut, size_t step,
 	"\"ErrorAlert\":[]}"
 #define NAMED(id, rest) "{\"CELL\":[{\"ALIAS_NAME\":\"pfs_id\",\"VALUE\":\"" \
 	id "\"},{\"ALIAS_NAME\":\"pfs_a_org\",\"VALUE\":\"RIO\"}" rest "]}"
+#define NAMED_OF(id, org) "{\"CELL\":[{\"ALIAS_NAME\":\"pfs_id\",\"VALUE\":\"" \
+	id "\"},{\"ALIAS_NAME\":\"pfs_a_org\",\"VALUE\":\"" org "\"}]}"
 #define CELL(alias, value) ",{\"ALIAS_NAME\":\"" alias "\",\"VALUE\":" value "}"
 #define ROWS(x) "{\"GRID\":{\"DATA\":{\"ROW\":[" x "]}}}"
 #define ONE_NAMED(rest) ROWS(NAMED("P1", rest))
@@ -126,9 +128,34 @@ static const struct
 		"record P1 pfaId=P1 organization=RIO description=d source=Rental "
 		"isActualized=true\n"
 		"record P0 pfaId=P0 organization=RIO source=Rental\n"},
+	{"the same id in two organizations", ROWS(NAMED("P1", "") ","
+		"{\"CELL\":[{\"ALIAS_NAME\":\"pfs_id\",\"VALUE\":\"P1\"},"
+		"{\"ALIAS_NAME\":\"pfs_a_org\",\"VALUE\":\"RIO2\"}]},"
+		NAMED("P10", "")),
+		"DONE rows=3 foreign=1 " NO_TELL " grid=1 asc=1 first=P1 last=P10 "
+		"layout=0\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"
+		"record P10 pfaId=P10 organization=RIO source=Rental\n"},
+	{"an id that is the beginning of the one before", ROWS(NAMED("P10", "")
+		"," NAMED("P1", "")),
+		"DONE rows=2 foreign=0 " NO_TELL " grid=1 asc=0 first=P10 last=P1 "
+		"layout=0\n"
+		"record P10 pfaId=P10 organization=RIO source=Rental\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"},
 	{"named rows, lower case, short names", ROWS("{\"CELL\":[{\"t\":\"pfs_id\""
 			",\"value\":\"P1\"},{\"value\":\"RIO\",\"name\":\"pfs_a_org\"},7,"
 			"null,{}]}"), RECORD1 " source=Rental\n"},
+	{"ids that other organizations have too", ROWS(NAMED_OF("P1", "RIO") ","
+			NAMED_OF("P1", "RIO2") "," NAMED_OF("P2", "RIO3") ","
+			NAMED_OF("P2", "RIO")),
+		"DONE rows=4 foreign=2 " NO_TELL " grid=1 asc=1 first=P1 last=P2 "
+		"layout=0\nrecord P1 pfaId=P1 organization=RIO source=Rental\n"
+		"record P2 pfaId=P2 organization=RIO source=Rental\n"},
+	{"an id that we have twice", ROWS(NAMED_OF("P1", "RIO") ","
+			NAMED_OF("P1", "RIO2") "," NAMED_OF("P1", "RIO")),
+		"DONE rows=3 foreign=1 " NO_TELL " grid=1 asc=0 first=P1 last=P1 "
+		"layout=0\nrecord P1 pfaId=P1 organization=RIO source=Rental\n"
+		"record P1 pfaId=P1 organization=RIO source=Rental\n"},
 	{"a single cell as an object", ROWS("{\"CELL\":{\"ALIAS_NAME\":\"pfs_a_org"
 			"\",\"VALUE\":\"RIO\"}}"),
 		"DONE rows=1 foreign=0 " NO_TELL " grid=1 asc=1 first=- last=- "
@@ -290,6 +317,8 @@ test_layout_kept(void)
 	const char *rows = ROWS(ROW1);
 	const char *wide = ROWS("{\"D\":[{\"n\":1,\"value\":\"P1\"},"
 							"{\"n\":6,\"value\":\"\"}]}");
+	const char *moved = ROWS("{\"D\":[{\"n\":2,\"value\":\"P1\"},"
+							 "{\"n\":1,\"value\":\"RIO\"}]}");
 	const char *late = GRID("\"DATA\":{\"ROW\":[" ROW1 "]},"
 							"\"FIELDS\":{\"FIELD\":[{\"aliasnum\":2,"
 							"\"name\":\"pfs_id\"}]}");
@@ -306,6 +335,8 @@ test_layout_kept(void)
 		  "and serves the next answer");
 	check(strncmp(run(wide, strlen(wide), 0, 9, layout), "NEEDS_LAYOUT", 12)
 		  == 0, "until a row has more cells");
+	check(strncmp(run(moved, strlen(moved), 0, 9, layout), "NEEDS_LAYOUT", 12)
+		  == 0, "or is of no organization that was asked for");
 	check(strncmp(run(late, strlen(late), 0, 9, layout), "NEEDS_LAYOUT", 12)
 		  == 0 && strstr(summary, "layout=1") != NULL,
 		  "or another list comes after the rows");

@@ -1,6 +1,6 @@
 /*
  * secret_file.c
- *	  Reading password_file and api_key_file.
+ *	  Reading files that hold a secret.
  *
  * The file is read at each load, so that a rotated secret needs no command.
  * It may be reached through symbolic links, as orchestrators mount secrets so;
@@ -15,8 +15,7 @@
 
 #include "storage/fd.h"
 
-#include "catalog/secret_file.h"
-#include "pems/source_options.h"
+#include "secret_file.h"
 
 #define SECRET_FILE_SIZE	4096
 
@@ -96,7 +95,8 @@ read_bytes(int fd, const char *path, char *buffer)
 }
 
 char *
-pfa_secret_file_read(const char *option, const char *path)
+pfa_secret_file_read(const char *option, const char *path,
+					 PfaSecretCheck check)
 {
 	char		buffer[SECRET_FILE_SIZE + 1];
 	char		secret_option[NAMEDATALEN];
@@ -119,7 +119,7 @@ pfa_secret_file_read(const char *option, const char *path)
 	strlcpy(secret_option, option, sizeof(secret_option));
 	secret_option[strlen(option) - strlen("_file")] = '\0';
 	if ((int) strlen(buffer) == len &&
-		pfa_source_secret_valid(secret_option, buffer, &reason))
+		(check == NULL || check(secret_option, buffer, &reason)))
 		secret = pstrdup(buffer);
 	explicit_bzero(buffer, sizeof(buffer));
 	if (secret == NULL)
