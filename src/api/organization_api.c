@@ -211,6 +211,21 @@ delete_rows(const char *organization_id)
 								organization_id);
 }
 
+/* What its users did and may do.  Drafts that nobody has committed go, too. */
+static void
+delete_users_rows(const char *organization_id)
+{
+	(void) run_for_organization("DELETE FROM @.@.pfa_conflict "
+								"WHERE organization_id = $1",
+								organization_id);
+	(void) run_for_organization("DELETE FROM @.@.pfa_modification "
+								"WHERE organization_id = $1",
+								organization_id);
+	(void) run_for_organization("DELETE FROM @.@.pfa_user_organization "
+								"WHERE organization_id = $1",
+								organization_id);
+}
+
 /* Cancel the organization's queued run, if it has one. */
 static void
 cancel_queued(const char *organization_id, const char *error)
@@ -316,6 +331,7 @@ PFA_API_FUNCTION(pfa_remove_organization, PFA_ENDPOINT_REMOVE_ORGANIZATION)
 	cancel_queued(organization_id, "organization was removed");
 	cancel_running(organization_id, "organization was removed");
 	delete_rows(organization_id);
+	delete_users_rows(organization_id);
 	(void) run_for_organization("DELETE FROM @.@.pfa_field_mapping "
 								"WHERE organization_id = $1",
 								organization_id);
