@@ -156,6 +156,13 @@ void
 pfa_guc_define(void)
 {
 	/*
+	 * Of what sizes shared memory: without that it only has to be known, and
+	 * the server lets nobody define a postmaster's variable later.
+	 */
+	GucContext	sizing = process_shared_preload_libraries_in_progress ?
+		PGC_POSTMASTER : PGC_SIGHUP;
+
+	/*
 	 * A superuser's list: it decides where the server connects to and sends
 	 * credentials.
 	 */
@@ -175,9 +182,7 @@ pfa_guc_define(void)
 							"Sets how much shared memory cached answers take.",
 							NULL,
 							&pfa_guc_cache_size, 64 * 1024,
-							MIN_CACHE_SIZE, MAX_CACHE_SIZE,
-							process_shared_preload_libraries_in_progress ?
-							PGC_POSTMASTER : PGC_SIGHUP,
+							MIN_CACHE_SIZE, MAX_CACHE_SIZE, sizing,
 							GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.enabled",
 							 "Sets whether organizations are synced.",
@@ -200,14 +205,11 @@ pfa_guc_define(void)
 							 "A sync that would delete more fails and deletes nothing.",
 							 &pfa_guc_max_delete_fraction, 0.2, 0.0, 1.0,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
-	/* It sizes shared memory; without that it only has to be known. */
 	DefineCustomIntVariable("pfa_vanguard.max_organizations",
 							"Sets how many organizations have metrics of their own, in the whole cluster.",
 							"Those beyond share the label \"other\".",
 							&pfa_guc_max_organizations, 200, 1, 10000,
-							process_shared_preload_libraries_in_progress ?
-							PGC_POSTMASTER : PGC_SIGHUP, 0,
-							NULL, NULL, NULL);
+							sizing, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.prewarm",
 							 "Sets whether records and modifications are loaded into shared buffers when the server has started.",
 							 "It takes pg_prewarm to be installed.",
