@@ -28,14 +28,20 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "catalog/kpi.h"
 #include "catalog/mirror.h"
 #include "catalog/mv_change.h"
 #include "compat.h"
+#include "registry.h"
 
 /* A statement with more groups of records than this is stored by facets. */
 #define MAX_RECORD_GROUPS	6
+
+/* A process that writes has deltas compacted so often, and not more often. */
+#define WAKE_STATEMENTS		100
+#define WAKE_MS				2000
 
 /* Rows inserted at a time. */
 #define INSERT_ROWS			64
@@ -302,6 +308,27 @@ drop_zeros(PfaKpiSet *set)
 	return n;
 }
 
+/*
+ * Readers ask for compaction where they meet many deltas; where nobody reads,
+ * writers do, lest the next reader has to wait for theirs.
+ */
+static void
+ask_for_compaction(void)
+{
+	static int	nstatements;
+	static TimestampTz asked_at;
+	TimestampTz now;
+
+	if (++nstatements < WAKE_STATEMENTS)
+		return;
+	now = GetCurrentTimestamp();
+	if (!TimestampDifferenceExceeds(asked_at, now, WAKE_MS))
+		return;
+	nstatements = 0;
+	asked_at = now;
+	pfa_wake_scheduler_at_commit();
+}
+
 void
 pfa_kpi_store(Oid schema, PfaKpiSet *set)
 {
@@ -326,6 +353,7 @@ pfa_kpi_store(Oid schema, PfaKpiSet *set)
 		pfa_kpi_set_free(facets);
 	}
 	table_close(rel, NoLock);
+	ask_for_compaction();
 }
 
 bool
