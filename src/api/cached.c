@@ -7,7 +7,7 @@
  *	pfa:{org}:data					first page, no arguments	records
  *	pfa:{org}:data:{hash}			any other page				records
  *	pfa:{org}:data[...]:user:{user} for one who has drafts		records, drafts
- *	pfa:{org}:stats												records
+ *	pfa:{org}:stats[:user:{user}]								the same
  *	org:{org}:config											config
  *	user:{user}:perms											user
  *
@@ -66,6 +66,46 @@ fetch(PfaCacheItem *item, bool usable, PfaCacheCompute compute, void *arg)
 	return pfa_cache_fetch(item, compute, arg);
 }
 
+/* ---- what a user with drafts sees otherwise ---- */
+
+static bool
+has_drafts(const char *organization_id, const char *user_id)
+{
+	PfaRead		read;
+	ScanKeyData keys[2];
+	bool		found;
+
+	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber,
+				 CStringGetTextDatum(organization_id));
+	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber,
+				 CStringGetTextDatum(user_id));
+	pfa_read_open(&read, PFA_REL_MODIFICATION, PFA_REL_MODIFICATION_DRAFT,
+				  GetActiveSnapshot(), 2);
+	pfa_read_seek(&read, keys, 2);
+	found = pfa_read_next(&read);
+	pfa_read_close(&read);
+	return found;
+}
+
+/* Whose the item is, and what it is made from; ends the key. */
+static bool
+add_viewer(PfaCacheItem *item, StringInfo key, const char *organization_id,
+		   const char *user_id)
+{
+	bool		known = add_subject(item, PFA_SUBJECT_RECORDS, organization_id,
+									NULL);
+
+	if (known && has_drafts(organization_id, user_id))
+	{
+		appendStringInfoString(key, ":user:");
+		pfa_cache_key_name(key, user_id);
+		known = add_subject(item, PFA_SUBJECT_DRAFTS, organization_id,
+							user_id);
+	}
+	item->key = key->data;
+	return known;
+}
+
 /* ---- pages ---- */
 
 static bool
@@ -107,25 +147,6 @@ hash_arguments(const PfaPageRequest *request, char *hex)
 }
 
 static bool
-has_drafts(const PfaPageRequest *request)
-{
-	PfaRead		read;
-	ScanKeyData keys[2];
-	bool		found;
-
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(request->organization_id));
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber,
-				 CStringGetTextDatum(request->user_id));
-	pfa_read_open(&read, PFA_REL_MODIFICATION, PFA_REL_MODIFICATION_DRAFT,
-				  GetActiveSnapshot(), 2);
-	pfa_read_seek(&read, keys, 2);
-	found = pfa_read_next(&read);
-	pfa_read_close(&read);
-	return found;
-}
-
-static bool
 page_item(PfaCacheItem *item, const PfaPageRequest *request)
 {
 	char		hex[HASH_BYTES * 2 + 1];
@@ -143,19 +164,7 @@ page_item(PfaCacheItem *item, const PfaPageRequest *request)
 			return false;
 		appendStringInfo(&key, ":%s", hex);
 	}
-	if (!add_subject(item, PFA_SUBJECT_RECORDS, request->organization_id,
-					 NULL))
-		return false;
-	if (has_drafts(request))
-	{
-		appendStringInfoString(&key, ":user:");
-		pfa_cache_key_name(&key, request->user_id);
-		if (!add_subject(item, PFA_SUBJECT_DRAFTS, request->organization_id,
-						 request->user_id))
-			return false;
-	}
-	item->key = key.data;
-	return true;
+	return add_viewer(item, &key, request->organization_id, request->user_id);
 }
 
 static Jsonb *
@@ -176,16 +185,19 @@ pfa_cached_page(const PfaPageRequest *request)
 /* ---- documents ---- */
 
 Jsonb *
-pfa_cached_stats(const char *organization_id, PfaCacheCompute compute,
-				 void *arg)
+pfa_cached_stats(const char *organization_id, const char *user_id,
+				 PfaCacheCompute compute, void *arg)
 {
 	PfaCacheItem item = {0};
+	StringInfoData key;
 
 	item.keyspace = PFA_KEYSPACE_STATS;
-	item.key = make_key("pfa", organization_id, ":stats");
 	item.ttl_ms = STATS_TTL_MS;
-	return fetch(&item,
-				 add_subject(&item, PFA_SUBJECT_RECORDS, organization_id, NULL),
+	initStringInfo(&key);
+	appendStringInfoString(&key, "pfa:");
+	pfa_cache_key_name(&key, organization_id);
+	appendStringInfoString(&key, ":stats");
+	return fetch(&item, add_viewer(&item, &key, organization_id, user_id),
 				 compute, arg);
 }
 
@@ -258,12 +270,10 @@ begins_with(const char **text, const char *start)
 	return true;
 }
 
-/* What follows pfa:{org}:data, up to the user; false where it is none of ours. */
+/* [:user:{user}], and nothing behind it. */
 static bool
-parse_data_rest(const char *rest, const char **user_id)
+parse_viewer(const char *rest, const char **user_id)
 {
-	if (*rest == ':' && strspn(rest + 1, "0123456789abcdef") == HASH_BYTES * 2)
-		rest += 1 + HASH_BYTES * 2;
 	if (*rest == '\0')
 		return true;
 	if (!begins_with(&rest, ":user:"))
@@ -272,26 +282,36 @@ parse_data_rest(const char *rest, const char **user_id)
 	return *rest == '\0';
 }
 
+/* [:{hash}], moving on behind it. */
+static const char *
+skip_hash(const char *rest)
+{
+	if (*rest == ':' && strspn(rest + 1, "0123456789abcdef") == HASH_BYTES * 2)
+		rest += 1 + HASH_BYTES * 2;
+	return rest;
+}
+
 /* Below pfa:{org}. */
 static PfaCachedKey
 parse_records(const char *rest, PfaCacheItem *item,
 			  const char *organization_id, const char **user_id)
 {
+	PfaKeyspace keyspace = PFA_KEYSPACE_OTHER;
+
 	add_named_subject(item, PFA_SUBJECT_RECORDS, organization_id, NULL);
-	if (strcmp(rest, ":stats") == 0)
+	if (begins_with(&rest, ":stats"))
+		keyspace = PFA_KEYSPACE_STATS;
+	else if (begins_with(&rest, ":data"))
 	{
-		item->keyspace = PFA_KEYSPACE_STATS;
-		return PFA_KEY_FILLED;
+		keyspace = PFA_KEYSPACE_DATA;
+		rest = skip_hash(rest);
 	}
-	if (begins_with(&rest, ":data") && parse_data_rest(rest, user_id))
-	{
-		item->keyspace = PFA_KEYSPACE_DATA;
-		if (*user_id != NULL)
-			add_named_subject(item, PFA_SUBJECT_DRAFTS, organization_id,
-							   *user_id);
-		return PFA_KEY_FILLED;
-	}
-	return PFA_KEY_ORGANIZATION;
+	if (keyspace == PFA_KEYSPACE_OTHER || !parse_viewer(rest, user_id))
+		return PFA_KEY_ORGANIZATION;
+	item->keyspace = keyspace;
+	if (*user_id != NULL)
+		add_named_subject(item, PFA_SUBJECT_DRAFTS, organization_id, *user_id);
+	return PFA_KEY_FILLED;
 }
 
 static PfaCachedKey

@@ -16,8 +16,9 @@
 /* pfa:{org}:data...: one page, see pfa_page_get. */
 extern Jsonb *pfa_cached_page(const PfaPageRequest *request);
 
-/* pfa:{org}:stats */
+/* pfa:{org}:stats..., as the user sees the organization */
 extern Jsonb *pfa_cached_stats(const char *organization_id,
+							   const char *user_id,
 							   PfaCacheCompute compute, void *arg);
 /* org:{org}:config */
 extern Jsonb *pfa_cached_config(const char *organization_id,

@@ -17,9 +17,11 @@
 
 #include "catalog/pfa_catalog.h"
 #include "catalog/spi.h"
+#include "api/cached.h"
 #include "catalog/user_organization.h"
 #include "kpi/compact.h"
 #include "kpi/refresh.h"
+#include "generation.h"
 #include "kpi/stats.h"
 #include "metrics/counters.h"
 
@@ -72,13 +74,33 @@ PFA_API_FUNCTION(pfa_kpi_stats, PFA_ENDPOINT_KPI_STATS)
 	return (Datum) 0;
 }
 
+typedef struct StatsRequest
+{
+	Oid			schema;
+	const char *organization_id;
+	const char *user_id;
+} StatsRequest;
+
+static Jsonb *
+compute_stats(void *arg)
+{
+	StatsRequest *request = arg;
+
+	return pfa_kpi_document(request->schema, request->organization_id,
+							request->user_id);
+}
+
 /* pfa_stats(organization_id text), strict */
 PFA_API_FUNCTION(pfa_stats, PFA_ENDPOINT_STATS)
 {
-	char	   *organization_id = organization_argument(fcinfo);
+	StatsRequest request;
 
-	PG_RETURN_JSONB_P(pfa_kpi_document(own_schema(fcinfo), organization_id,
-									   pfa_caller_id()));
+	request.organization_id = organization_argument(fcinfo);
+	request.schema = own_schema(fcinfo);
+	request.user_id = pstrdup(pfa_caller_id());
+	PG_RETURN_JSONB_P(pfa_cached_stats(request.organization_id,
+									   request.user_id, compute_stats,
+									   &request));
 }
 
 /* pfa_kpi_facets() */
@@ -235,6 +257,8 @@ pfa_kpi_compact(PG_FUNCTION_ARGS)
 Datum
 pfa_kpi_rebuild(PG_FUNCTION_ARGS)
 {
+	/* What was wrong may have been cached. */
+	pfa_generation_note_everything();
 	PG_RETURN_INT64(pfa_kpi_recount());
 }
 

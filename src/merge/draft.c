@@ -13,6 +13,7 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
@@ -307,7 +308,8 @@ check_result(const Beneath *beneath, const PfaChange *change,
 
 	pfa_merge_items(&items, &n, content->delta, content->ndelta);
 	pfa_change_check_periods(change->pfa_id, items, n,
-							 change->items, change->nitems);
+							 change->items, change->nitems,
+							 "Change both in one delta.");
 }
 
 /* Store what has become of the draft; false: a concurrent call was first. */
@@ -344,46 +346,80 @@ store_draft(const PfaDraftOwner *owner, PfaDraft *draft,
 	return pfa_draft_insert(owner, draft);
 }
 
-static void
-save_change(const PfaDraftOwner *owner, const PfaChange *change,
-			const char *session_id, Sources *sources, Outcome *outcome)
+/* Work on a record, which a call can have thousands of. */
+static MemoryContext
+make_record_context(void)
 {
-	Beneath		beneath;
-	PfaDraft	draft;
-	Content		content;
+	return AllocSetContextCreate(CurrentMemoryContext, "pfa_vanguard draft",
+								 ALLOCSET_DEFAULT_SIZES);
+}
 
-	if (!read_beneath(&beneath, owner, sources, change->pfa_id,
-					  change->id_len))
+/* What the user sees of the record without the draft, as it is now. */
+static void
+read_now(Beneath *beneath, const PfaDraftOwner *owner,
+		 const PfaChange *change)
+{
+	Sources		sources;
+	bool		found;
+
+	open_sources(&sources, owner);
+	found = read_beneath(beneath, owner, &sources, change->pfa_id,
+						 change->id_len);
+	close_sources(&sources);
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("record \"%s\" does not exist in organization \"%s\"",
 						change->pfa_id, owner->organization_id),
 				 errhint("New records are made in PEMS; a sync brings them here.")));
-	for (int attempt = 0;; attempt++)
-	{
-		if (!pfa_draft_lock(owner, change->pfa_id, &draft))
-			memset(&draft, 0, sizeof(draft));
-		content.delta = open_items(draft.delta, &content.ndelta);
-		content.base = open_items(draft.base, &content.nbase);
-		pfa_merge_items(&content.delta, &content.ndelta,
-						change->items, change->nitems);
-		drop_equal(&content, change, &beneath);
-		complete_base(&content, &beneath);
-		check_result(&beneath, change, &content);
-		if (store_draft(owner, &draft, &content, change, session_id,
-						&beneath))
-			break;
-		if (attempt == MAX_ATTEMPTS)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not save the draft of record \"%s\" due to concurrent drafts",
-							change->pfa_id)));
-		CHECK_FOR_INTERRUPTS();
-	}
+}
+
+/*
+ * The draft is locked before anything else is looked at: its user may have
+ * committed it in another session meanwhile, and what is beneath has then
+ * become another.
+ */
+static bool
+try_change(const PfaDraftOwner *owner, const PfaChange *change,
+		   const char *session_id, Outcome *outcome)
+{
+	Beneath		beneath;
+	PfaDraft	draft = {0};
+	Content		content;
+
+	if (!pfa_draft_lock(owner, change->pfa_id, &draft))
+		memset(&draft, 0, sizeof(draft));
+	read_now(&beneath, owner, change);
+	content.delta = open_items(draft.delta, &content.ndelta);
+	content.base = open_items(draft.base, &content.nbase);
+	pfa_merge_items(&content.delta, &content.ndelta,
+					change->items, change->nitems);
+	drop_equal(&content, change, &beneath);
+	complete_base(&content, &beneath);
+	check_result(&beneath, change, &content);
+	if (!store_draft(owner, &draft, &content, change, session_id, &beneath))
+		return false;
 	outcome->pfa_id = change->pfa_id;
 	outcome->id_len = change->id_len;
 	outcome->modification_id = draft.modification_id;
 	outcome->version = draft.version;
+	return true;
+}
+
+static void
+save_change(const PfaDraftOwner *owner, const PfaChange *change,
+			const char *session_id, Outcome *outcome)
+{
+	for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (try_change(owner, change, session_id, outcome))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not save the draft of record \"%s\" due to concurrent drafts",
+					change->pfa_id)));
 }
 
 Jsonb *
@@ -394,13 +430,19 @@ pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
 	PfaChange  *changes = pfa_changes_parse(pfa_field_table(owner->organization_id),
 											modifications, &n);
 	Outcome    *outcomes = palloc0(sizeof(Outcome) * n);
-	Sources		sources;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext record = make_record_context();
 
-	open_sources(&sources, owner);
+	/* In byte order of ids, so that two calls cannot wait for one another. */
 	for (int i = 0; i < n; i++)
-		save_change(owner, &changes[i], session_id, &sources,
+	{
+		MemoryContextReset(record);
+		MemoryContextSwitchTo(record);
+		save_change(owner, &changes[i], session_id,
 					&outcomes[changes[i].position]);
-	close_sources(&sources);
+		MemoryContextSwitchTo(caller);
+	}
+	MemoryContextDelete(record);
 	return make_answer(session_id, "saved", outcomes, n);
 }
 
@@ -424,12 +466,15 @@ check_draft(const PfaDraftOwner *owner, Sources *sources,
 		return;
 	pfa_merge_items(&beneath.merged.items, &beneath.merged.nitems, delta, n);
 	pfa_change_check_periods(draft->pfa_id, beneath.merged.items,
-							 beneath.merged.nitems, delta, n);
+							 beneath.merged.nitems, delta, n,
+							 "The record has changed since. Draft both dates anew, or discard the draft with pfa_discard.");
 }
 
 Jsonb *
 pfa_draft_commit(const PfaDraftOwner *owner, const char *session_id)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext record = make_record_context();
 	Sources		sources;
 	PfaDraft   *drafts;
 	int			n;
@@ -439,9 +484,13 @@ pfa_draft_commit(const PfaDraftOwner *owner, const char *session_id)
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(record);
+		MemoryContextSwitchTo(record);
 		check_draft(owner, &sources, &drafts[i]);
+		MemoryContextSwitchTo(caller);
 	}
 	close_sources(&sources);
+	MemoryContextDelete(record);
 	if (n > 0)
 		pfa_drafts_commit(drafts, n);
 	return answer_drafts(session_id, "committed", drafts, n);

@@ -82,6 +82,17 @@ moving_columns(const PfaPageRequest *request)
 	return columns;
 }
 
+/* The state that pfa_merge gives the record, if these are all its overlays. */
+static PfaSyncState
+top_state(const PfaOverlay *layers, int nlayers)
+{
+	int			top = nlayers - 1;
+
+	while (top > 0 && layers[top].state == PFA_STATE_SYNCED)
+		top--;
+	return layers[top].state;
+}
+
 /*
  * Whether the record's overlays alone rule it out, so that it need not be read:
  * the topmost value of a column is the merged one.
@@ -89,6 +100,10 @@ moving_columns(const PfaPageRequest *request)
 static bool
 ruled_out(const PfaFilter *filter, const PfaOverlay *layers, int nlayers)
 {
+	/* With a filter by state all overlays are here. */
+	if (filter->states != 0 &&
+		!pfa_filter_state(filter, top_state(layers, nlayers)))
+		return true;
 	for (int i = 0; i < filter->nconditions; i++)
 	{
 		const PfaCondition *condition = &filter->conditions[i];

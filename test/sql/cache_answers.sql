@@ -57,8 +57,17 @@ SELECT pg_temp.how(c) || ', ' || pg_temp.how(c) AS how, c FROM unnest(ARRAY[
     'pfa_get(''RIO'', page_size => 2, cursor => pfa_get(''RIO'', page_size => 2) #>> ''{pagination,nextCursor}'')',
     'pfa_get(''RIO'', sort_by => ''category'')',
     'pfa_get(''RIO'', sort_order => ''desc'')',
-    'pfa_organization_config(''RIO'')', 'pfa_permissions()']) c;
+    'pfa_stats(''RIO'')', 'pfa_organization_config(''RIO'')', 'pfa_permissions()']) c;
 SELECT pg_temp.how('pfa_get(''RIO'', ''{"dor":"PROJECT",  "category":"Cranes"}'')');
+
+-- statistics are of the records, and a user's with drafts are that user's
+UPDATE pfa_mirror SET data = data || '{"forecastCost": 5}' WHERE organization_id = 'RIO' AND pfa_id = 'P1';
+SELECT pg_temp.how('pfa_stats(''RIO'')') || ', ' || pg_temp.how('pfa_stats(''RIO'')') AS how;
+SELECT pfa_draft('RIO', '[{"pfaId": "P1", "delta": {"category": "Lifts"}}]') -> 'saved' -> 0 -> 'pfaId' AS drafted;
+SELECT pg_temp.how('pfa_stats(''RIO'')') || ', ' || pg_temp.how('pfa_stats(''RIO'')') AS how;
+SELECT pfa_cache_get('pfa:RIO:stats') <> pfa_cache_get('pfa:RIO:stats:user:' || pfa_current_user_id()) AS differ;
+SELECT pfa_discard('RIO', discard_all => true) IS NOT NULL AS discarded;
+SELECT pg_temp.how('pfa_stats(''RIO'')') || ', ' || pg_temp.how('pfa_stats(''RIO'')') AS how;
 
 -- any way of writing
 CALL pg_temp.after($$UPDATE pfa_mirror SET data = data || '{"x": 1}' WHERE organization_id = 'RIO' AND pfa_id = 'P1'$$);

@@ -114,7 +114,7 @@ $node->safe_psql('postgres', q{
 			END IF;
 			FOR again IN 0 .. 2 LOOP
 				PERFORM set_config('pfa_vanguard.cache_backend', backend, true);
-				call := floor(random() * 4);
+				call := floor(random() * 5);
 				-- the calls of one statement have one snapshot
 				IF call = 0 THEN
 					SELECT pfa_get(o, page_size => 10), set_config('pfa_vanguard.cache_backend', 'off', true), pfa_get(o, page_size => 10),
@@ -125,6 +125,9 @@ $node->safe_psql('postgres', q{
 						INTO cached, set, computed;
 				ELSIF call = 2 THEN
 					SELECT pfa_organization_config(o), set_config('pfa_vanguard.cache_backend', 'off', true), pfa_organization_config(o)
+						INTO cached, set, computed;
+				ELSIF call = 3 THEN
+					SELECT pfa_stats(o), set_config('pfa_vanguard.cache_backend', 'off', true), pfa_stats(o)
 						INTO cached, set, computed;
 				ELSE
 					SELECT pfa_permissions(), set_config('pfa_vanguard.cache_backend', 'off', true), pfa_permissions()
