@@ -12,11 +12,10 @@
 
 #include "api/cached.h"
 #include "catalog/user_organization.h"
+#include "metrics/counters.h"
 
 PG_FUNCTION_INFO_V1(pfa_current_user_id);
 PG_FUNCTION_INFO_V1(pfa_my_organizations);
-PG_FUNCTION_INFO_V1(pfa_organization_config);
-PG_FUNCTION_INFO_V1(pfa_own_permissions);
 
 /* pfa_current_user_id() returns text */
 Datum
@@ -52,8 +51,7 @@ compute_config(void *arg)
 }
 
 /* pfa_organization_config(organization_id text) returns jsonb, strict */
-Datum
-pfa_organization_config(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_organization_config, PFA_ENDPOINT_ORGANIZATION_CONFIG)
 {
 	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Jsonb	   *config;
@@ -76,8 +74,7 @@ compute_permissions(void *arg)
 }
 
 /* pfa_own_permissions() returns jsonb: pfa_permissions() of the caller */
-Datum
-pfa_own_permissions(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_own_permissions, PFA_ENDPOINT_PERMISSIONS)
 {
 	char	   *user_id = pstrdup(pfa_caller_id());
 

@@ -23,15 +23,11 @@
 #include "kpi/refresh.h"
 #include "generation.h"
 #include "kpi/stats.h"
+#include "metrics/counters.h"
 
-PG_FUNCTION_INFO_V1(pfa_stats);
-PG_FUNCTION_INFO_V1(pfa_kpi_stats);
 PG_FUNCTION_INFO_V1(pfa_kpi_facets);
-PG_FUNCTION_INFO_V1(pfa_kpi_verify);
 PG_FUNCTION_INFO_V1(pfa_kpi_compact);
 PG_FUNCTION_INFO_V1(pfa_kpi_rebuild);
-PG_FUNCTION_INFO_V1(pfa_timeline_bounds);
-PG_FUNCTION_INFO_V1(pfa_refresh_mv);
 
 /* Whether the caller may see the organization. */
 static bool
@@ -65,8 +61,7 @@ own_schema(FunctionCallInfo fcinfo)
 }
 
 /* pfa_kpi_stats(organization_id text DEFAULT NULL) */
-Datum
-pfa_kpi_stats(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_kpi_stats, PFA_ENDPOINT_KPI_STATS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *organization_id = organization_argument(fcinfo);
@@ -96,8 +91,7 @@ compute_stats(void *arg)
 }
 
 /* pfa_stats(organization_id text), strict */
-Datum
-pfa_stats(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_stats, PFA_ENDPOINT_STATS)
 {
 	StatsRequest request;
 
@@ -226,16 +220,14 @@ static const char *const verify_text =
 	"7, 8 ORDER BY 1, difference.facet, 3, 4, 5, 6, 7, 8";
 
 /* pfa_kpi_verify(): one statement, so one snapshot. */
-Datum
-pfa_kpi_verify(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_kpi_verify, PFA_ENDPOINT_KPI_VERIFY)
 {
 	return_rows(fcinfo, verify_text, 0, NULL, NULL, NULL);
 	return (Datum) 0;
 }
 
 /* pfa_timeline_bounds(organization_id text DEFAULT NULL) */
-Datum
-pfa_timeline_bounds(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_timeline_bounds, PFA_ENDPOINT_TIMELINE_BOUNDS)
 {
 	char	   *organization_id = organization_argument(fcinfo);
 	Oid			argtypes[1] = {TEXTOID};
@@ -308,8 +300,7 @@ microseconds_interval(int64 usecs)
 }
 
 /* pfa_refresh_mv(view_name text DEFAULT NULL) */
-Datum
-pfa_refresh_mv(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_refresh_mv, PFA_ENDPOINT_REFRESH_MV)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		busy = false;

@@ -22,13 +22,9 @@
 #include "merge/draft.h"
 #include "merge/page.h"
 #include "merge/record.h"
+#include "metrics/counters.h"
 
-PG_FUNCTION_INFO_V1(pfa_get);
-PG_FUNCTION_INFO_V1(pfa_record);
 PG_FUNCTION_INFO_V1(pfa_merged_row);
-PG_FUNCTION_INFO_V1(pfa_draft);
-PG_FUNCTION_INFO_V1(pfa_commit);
-PG_FUNCTION_INFO_V1(pfa_discard);
 PG_FUNCTION_INFO_V1(pfa_touched_columns);
 PG_FUNCTION_INFO_V1(pfa_field_mapping_forget);
 
@@ -79,8 +75,7 @@ get_owner(FunctionCallInfo fcinfo, const char *call, PfaDraftOwner *owner)
  * pfa_get(organization_id text, filters jsonb, page_size int, cursor text,
  *		   sort_by text, sort_order text) returns jsonb
  */
-Datum
-pfa_get(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_get, PFA_ENDPOINT_GET)
 {
 	PfaPageRequest request;
 
@@ -114,8 +109,7 @@ pfa_get(PG_FUNCTION_ARGS)
 }
 
 /* pfa_record(organization_id text, pfa_id text) returns jsonb, strict */
-Datum
-pfa_record(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_record, PFA_ENDPOINT_RECORD)
 {
 	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	text	   *pfa_id = PG_GETARG_TEXT_PP(1);
@@ -153,8 +147,7 @@ pfa_merged_row(PG_FUNCTION_ARGS)
 }
 
 /* pfa_draft(organization_id text, modifications jsonb, session_id text) */
-Datum
-pfa_draft(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_draft, PFA_ENDPOINT_DRAFT)
 {
 	PfaDraftOwner owner;
 	char	   *session_id;
@@ -167,8 +160,7 @@ pfa_draft(PG_FUNCTION_ARGS)
 }
 
 /* pfa_commit(organization_id text, session_id text) */
-Datum
-pfa_commit(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_commit, PFA_ENDPOINT_COMMIT)
 {
 	PfaDraftOwner owner;
 
@@ -180,8 +172,7 @@ pfa_commit(PG_FUNCTION_ARGS)
  * pfa_discard(organization_id text, session_id text, pfa_ids text[],
  *			   discard_all boolean)
  */
-Datum
-pfa_discard(PG_FUNCTION_ARGS)
+PFA_API_FUNCTION(pfa_discard, PFA_ENDPOINT_DISCARD)
 {
 	PfaDraftOwner owner;
 	char	   *session_id;

@@ -36,7 +36,6 @@ const char *const pfa_endpoint_names[PFA_NENDPOINTS] = {
 	"pfa_resolve_conflict",
 	"pfa_permissions",
 	"pfa_organization_config",
-	"pfa_ai_cache_key",
 	"pfa_stats",
 	"pfa_kpi_stats",
 	"pfa_timeline_bounds",
@@ -72,7 +71,6 @@ returns_varlena(PfaEndpoint endpoint)
 		case PFA_ENDPOINT_DISCARD:
 		case PFA_ENDPOINT_PERMISSIONS:
 		case PFA_ENDPOINT_ORGANIZATION_CONFIG:
-		case PFA_ENDPOINT_AI_CACHE_KEY:
 		case PFA_ENDPOINT_STATS:
 		case PFA_ENDPOINT_SYNC_WAIT:
 		case PFA_ENDPOINT_CACHE_GET:

@@ -88,7 +88,7 @@ extern void pfa_metrics_write_back(const char *organization,
 
 /* ---- calls of the SQL API ---- */
 
-/* In the order of endpoint_names in counters.c. */
+/* In the order of pfa_endpoint_names in calls.c. */
 typedef enum PfaEndpoint
 {
 	PFA_ENDPOINT_ADD_ORGANIZATION,
@@ -108,7 +108,6 @@ typedef enum PfaEndpoint
 	PFA_ENDPOINT_RESOLVE_CONFLICT,
 	PFA_ENDPOINT_PERMISSIONS,
 	PFA_ENDPOINT_ORGANIZATION_CONFIG,
-	PFA_ENDPOINT_AI_CACHE_KEY,
 	PFA_ENDPOINT_STATS,
 	PFA_ENDPOINT_KPI_STATS,
 	PFA_ENDPOINT_TIMELINE_BOUNDS,

@@ -311,7 +311,7 @@ $holder->query_safe(q{
 	BEGIN;
 	DO $$ DECLARE t text; BEGIN
 		FOR t IN SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
-			WHERE d.deptype = 'e' AND c.relkind IN ('r', 'm')
+			WHERE d.deptype = 'e' AND c.relkind = 'r'
 			AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pfa_vanguard')
 		LOOP EXECUTE 'LOCK TABLE ' || t || ' IN ACCESS EXCLUSIVE MODE'; END LOOP;
 	END $$});
