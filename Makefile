@@ -7,6 +7,7 @@
 #   make demo            a throwaway server with a simulator and three
 #                        organizations; make demo-stop removes it
 #   make bench-sync      measure syncs against COPY
+#   make bench-cache     measure cached answers against computed ones
 #   make bench-metrics   measure what counting and a scrape cost
 #   make monitoring-up   exporters, Prometheus and Alertmanager for the demo
 #                        server; make monitoring-down stops them
@@ -42,7 +43,7 @@ override with_llvm = no
 
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
-BENCHES = bench-sync
+BENCHES = bench-sync bench-cache bench-metrics
 TASKS = check demo demo-stop $(BENCHES)
 
 PG_CONFIG ?= pg_config

@@ -156,6 +156,13 @@ void
 pfa_guc_define(void)
 {
 	/*
+	 * What sizes shared memory is fixed at the server's start.  A library that
+	 * is loaded later has none, and may not define such a setting.
+	 */
+	GucContext	fixed_context = process_shared_preload_libraries_in_progress ?
+	PGC_POSTMASTER : PGC_SIGHUP;
+
+	/*
 	 * A superuser's list: it decides where the server connects to and sends
 	 * credentials.
 	 */
@@ -174,7 +181,7 @@ pfa_guc_define(void)
 							"Sets how much shared memory cached answers take.",
 							NULL,
 							&pfa_guc_cache_size, 64 * 1024,
-							MIN_CACHE_SIZE, MAX_CACHE_SIZE, PGC_POSTMASTER,
+							MIN_CACHE_SIZE, MAX_CACHE_SIZE, fixed_context,
 							GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.enabled",
 							 "Sets whether organizations are synced.",
@@ -201,7 +208,7 @@ pfa_guc_define(void)
 							"Sets how many organizations have metrics of their own, in the whole cluster.",
 							"Those beyond share the label \"other\".",
 							&pfa_guc_max_organizations, 200, 1, 10000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							fixed_context, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.prewarm",
 							 "Sets whether records and modifications are loaded into shared buffers when the server has started.",
 							 "It takes pg_prewarm to be installed.",
