@@ -9,6 +9,7 @@
 #   make bench-sync      measure syncs against COPY
 #   make bench-cache     measure cached answers against computed ones
 #   make bench-metrics   measure what counting and a scrape cost
+#   make bench-kpi       measure live KPI and views; SIZE=100000 for fewer records
 #   make monitoring-up   exporters, Prometheus and Alertmanager for the demo
 #                        server; make monitoring-down stops them
 
@@ -43,7 +44,7 @@ override with_llvm = no
 
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
-BENCHES = bench-sync bench-cache bench-metrics
+BENCHES = bench-sync bench-cache bench-metrics bench-kpi
 TASKS = check demo demo-stop $(BENCHES)
 
 PG_CONFIG ?= pg_config

@@ -156,11 +156,11 @@ void
 pfa_guc_define(void)
 {
 	/*
-	 * What sizes shared memory is fixed at the server's start.  A library that
-	 * is loaded later has none, and may not define such a setting.
+	 * Of what sizes shared memory: without that it only has to be known, and
+	 * the server lets nobody define a postmaster's variable later.
 	 */
-	GucContext	fixed_context = process_shared_preload_libraries_in_progress ?
-	PGC_POSTMASTER : PGC_SIGHUP;
+	GucContext	sizing = process_shared_preload_libraries_in_progress ?
+		PGC_POSTMASTER : PGC_SIGHUP;
 
 	/*
 	 * A superuser's list: it decides where the server connects to and sends
@@ -177,11 +177,12 @@ pfa_guc_define(void)
 							 &pfa_guc_cache_backend,
 							 PFA_CACHE_BACKEND_SHARED_MEMORY, cache_backends,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	/* As max_organizations: it sizes shared memory, or nothing. */
 	DefineCustomIntVariable("pfa_vanguard.cache_size",
 							"Sets how much shared memory cached answers take.",
 							NULL,
 							&pfa_guc_cache_size, 64 * 1024,
-							MIN_CACHE_SIZE, MAX_CACHE_SIZE, fixed_context,
+							MIN_CACHE_SIZE, MAX_CACHE_SIZE, sizing,
 							GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.enabled",
 							 "Sets whether organizations are synced.",
@@ -208,7 +209,7 @@ pfa_guc_define(void)
 							"Sets how many organizations have metrics of their own, in the whole cluster.",
 							"Those beyond share the label \"other\".",
 							&pfa_guc_max_organizations, 200, 1, 10000,
-							fixed_context, 0, NULL, NULL, NULL);
+							sizing, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.prewarm",
 							 "Sets whether records and modifications are loaded into shared buffers when the server has started.",
 							 "It takes pg_prewarm to be installed.",
@@ -262,9 +263,9 @@ pfa_guc_define(void)
 		elog(ERROR, "setting \"pfa_vanguard.user_id\" was not defined");
 	DefineCustomIntVariable("pfa_vanguard.view_refresh_interval",
 							"Sets how old materialized views may become where the mirror has changed.",
-							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone.",
+							"A sync that changed something has them refreshed at once. Where nothing has changed they are left alone. 0 leaves refreshing to pfa_refresh_mv().",
 							&pfa_guc_view_refresh_interval, 15 * 60,
-							1, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
+							0, 24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("pfa_vanguard.write_back",
 							 "Sets whether committed modifications are written to PEMS.",

@@ -155,19 +155,47 @@ remove_worker(void)
 	return removed;
 }
 
+static Oid
+longest_waiting(void)
+{
+	const PfaDatabase *longest = NULL;
+	Oid			database;
+
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < PFA_MAX_DATABASES; i++)
+	{
+		const PfaDatabase *entry = &shared->databases[i];
+
+		if (OidIsValid(entry->oid) && entry->waiting_since != 0 &&
+			(longest == NULL || entry->waiting_since < longest->waiting_since))
+			longest = entry;
+	}
+	database = longest == NULL ? InvalidOid : longest->oid;
+	LWLockRelease(lock);
+	return database;
+}
+
 /*
- * Wake who looks after a worker that leaves.  The postmaster tells who started
- * it, but that one may be gone and another in its place.
+ * Wake who looks after a worker that leaves, and who can have its place.  The
+ * postmaster tells who started it, but that one may be gone and another in its
+ * place.
  */
 static void
-wake_parent(const Worker *worker)
+wake_others(const Worker *worker)
 {
-	if (worker->pid == 0)
+	Oid			next;
+
+	if (worker->pid == 0 || worker->kind == PFA_WORKER_LAUNCHER)
 		return;
 	if (worker->kind == PFA_WORKER_SCHEDULER)
+	{
 		pfa_wake_launcher_now();
-	else if (worker->kind != PFA_WORKER_LAUNCHER)
-		pfa_wake_scheduler_now(worker->database);
+		return;
+	}
+	pfa_wake_scheduler_now(worker->database);
+	next = longest_waiting();
+	if (OidIsValid(next) && next != worker->database)
+		pfa_wake_scheduler_now(next);
 }
 
 static void
@@ -186,7 +214,7 @@ leave(int code, Datum arg)
 			memset(&shared->bars[i], 0, sizeof(Bar));
 	}
 	LWLockRelease(lock);
-	wake_parent(&removed);
+	wake_others(&removed);
 	if (barred)
 		pfa_wake_launcher_now();
 }
@@ -554,12 +582,19 @@ void
 pfa_database_set_state(Oid database, PfaDatabaseState state)
 {
 	PfaDatabase *entry;
+	bool		changed = false;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = find_database(database, true);
 	if (entry != NULL)
+	{
+		changed = entry->state != state;
 		entry->state = state;
+	}
 	LWLockRelease(lock);
+	/* It waits for this to look into the next one. */
+	if (changed)
+		pfa_wake_launcher_now();
 }
 
 void
@@ -602,12 +637,16 @@ pfa_database_others_wait(Oid database)
 void
 pfa_database_note_claim(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	PfaDatabase *entry;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = find_database(MyDatabaseId, true);
 	if (entry != NULL)
 		entry->claims++;
+	/* It has been served: others come first now. */
+	if (entry != NULL && entry->waiting_since != 0)
+		entry->waiting_since = now;
 	LWLockRelease(lock);
 }
 

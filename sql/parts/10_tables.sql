@@ -61,6 +61,9 @@ COMMENT ON COLUMN @extschema@.pfa_field_mapping.shipped IS 'row came with the ex
 
 -- Here and below: to give space at the end of a table back, vacuum locks it
 -- exclusively for a moment, which cancels queries on standbys.
+--
+-- A page keeps room for one new version of a row, as most updates touch no
+-- index.
 CREATE TABLE @extschema@.pfa_mirror (
     organization_id text COLLATE "C" NOT NULL,
     pfa_id text COLLATE "C" NOT NULL,
@@ -91,7 +94,7 @@ CREATE TABLE @extschema@.pfa_mirror (
     is_discontinued boolean NOT NULL,
     is_funds_transferable boolean NOT NULL,
     PRIMARY KEY (organization_id, pfa_id)
-) WITH (vacuum_truncate = false);
+) WITH (fillfactor = 90, vacuum_truncate = false);
 COMMENT ON TABLE @extschema@.pfa_mirror IS 'what PEMS holds, one row a record; written by syncs';
 COMMENT ON COLUMN @extschema@.pfa_mirror.data IS 'the mapped record under the keys of pfa_field_mapping, with planCost, forecastCost and actualCost';
 COMMENT ON COLUMN @extschema@.pfa_mirror.content_hash IS 'hash of the record''s content; 0: look at it again at the next sync';

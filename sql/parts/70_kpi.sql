@@ -68,6 +68,13 @@ CREATE TABLE @extschema@.pfa_mv_refresh (
     duration_us bigint NOT NULL,
     rows bigint NOT NULL
 );
+
+-- Nobody but the owner reads these: what they tell of organizations is told by
+-- functions that ask who is calling.
+ALTER TABLE @extschema@.pfa_kpi ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.pfa_kpi_delta ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.pfa_mv_change ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.pfa_mv_refresh ENABLE ROW LEVEL SECURITY;
 COMMENT ON TABLE @extschema@.pfa_mv_refresh IS 'last refresh of each materialized view';
 
 /* ---- every way in which the mirror changes ---- */

@@ -314,6 +314,7 @@ pfa_refresh_mv(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		busy = false;
 
+	PreventCommandDuringRecovery("pfa_refresh_mv()");
 	check_view_name(fcinfo);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < PFA_NMVS; i++)

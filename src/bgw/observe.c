@@ -55,18 +55,8 @@ static struct
 static bool
 begin(void)
 {
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, NULL);
+	pfa_worker_start_transaction();
 	return OidIsValid(pfa_extension_oid(true));
-}
-
-static void
-commit(void)
-{
-	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
 /* ---- events ---- */
@@ -123,7 +113,7 @@ write_events(void)
 			for (int i = 0; i < nevents; i++)
 				write_event(&events[i]);
 		}
-		commit();
+		pfa_worker_end_transaction();
 		pfa_event_taken();
 		pfree(events);
 	} while (true);
@@ -150,7 +140,7 @@ look_at_relations(void)
 	}
 	else
 		pfa_gauges_forget();
-	commit();
+	pfa_worker_end_transaction();
 }
 
 static void
@@ -201,7 +191,7 @@ judge(void)
 		for (int i = 0; i < nchanges; i++)
 			tell(&changes[i]);
 	}
-	commit();
+	pfa_worker_end_transaction();
 }
 
 void

@@ -185,6 +185,18 @@ pfa_jsonb_set_container(PfaJsonbItem *item, const char *key,
 
 /* ---- together ---- */
 
+/* The server's limit, told in its words; entries hold 28 bits. */
+void
+pfa_jsonb_check_size(Size size)
+{
+	if (size > JENTRY_OFFLENMASK)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the answer exceeds the maximum size of jsonb, %u bytes",
+						JENTRY_OFFLENMASK),
+				 errhint("Ask for fewer records.")));
+}
+
 Size
 pfa_jsonb_room(const PfaJsonbItem *items, int n)
 {
@@ -192,40 +204,13 @@ pfa_jsonb_room(const PfaJsonbItem *items, int n)
 
 	for (int i = 0; i < n; i++)
 		room += (Size) items[i].key_len + items[i].len + PFA_JSONB_ALIGN;
-
-	/* The server's limit, told in its words; entries hold 28 bits. */
-	if (room > JENTRY_OFFLENMASK)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the answer exceeds the maximum size of jsonb, %u bytes",
-						JENTRY_OFFLENMASK),
-				 errhint("Ask for fewer records.")));
+	pfa_jsonb_check_size(room);
 	return room;
 }
 
-/* Where children go. */
-typedef struct Target
-{
-	JEntry	   *entries;
-	char	   *base;
-	uint32		end;			/* offset behind the last child */
-	uint32		nchildren;
-} Target;
-
 static inline void
-put_child(Target *target, uint32 type, const char *bytes, uint32 len)
+finish_child(PfaJsonbTarget *target, uint32 type, uint32 start)
 {
-	uint32		start = target->end;
-
-	if (is_aligned_type(type))
-	{
-		uint32		at = INTALIGN(start);
-
-		while (target->end < at)
-			target->base[target->end++] = '\0';
-	}
-	memcpy(target->base + target->end, bytes, len);
-	target->end += len;
 	if (target->nchildren % JB_OFFSET_STRIDE == 0)
 		target->entries[target->nchildren] =
 			type | JENTRY_HAS_OFF | target->end;
@@ -234,41 +219,95 @@ put_child(Target *target, uint32 type, const char *bytes, uint32 len)
 	target->nchildren++;
 }
 
+/* Numbers and containers are aligned. */
+static inline void
+pad(PfaJsonbTarget *target)
+{
+	uint32		at = INTALIGN(target->end);
+
+	while (target->end < at)
+		target->base[target->end++] = '\0';
+}
+
+static inline void
+put_bytes(PfaJsonbTarget *target, uint32 type, const char *bytes, uint32 len)
+{
+	uint32		start = target->end;
+
+	if (is_aligned_type(type))
+		pad(target);
+	memcpy(target->base + target->end, bytes, len);
+	target->end += len;
+	finish_child(target, type, start);
+}
+
 static void
-begin_container(Target *target, char *out, uint32 header, int nchildren)
+begin(PfaJsonbTarget *target, char *out, uint32 header, int nchildren)
 {
 	JsonbContainer *container = (JsonbContainer *) out;
 
 	Assert((uintptr_t) out % PFA_JSONB_ALIGN == 0);
 	container->header = header;
+	target->out = out;
 	target->entries = container->children;
 	target->base = (char *) &container->children[nchildren];
 	target->end = 0;
 	target->nchildren = 0;
 }
 
-Size
-pfa_jsonb_write_object(char *out, const PfaJsonbItem *items, int n)
+void
+pfa_jsonb_begin_object(PfaJsonbTarget *target, char *out,
+					   const char *const *keys, int n)
 {
-	Target		target;
+	begin(target, out, JB_FOBJECT | (uint32) n, 2 * n);
+	for (int i = 0; i < n; i++)
+		put_bytes(target, JENTRY_ISSTRING, keys[i], strlen(keys[i]));
+}
 
-	begin_container(&target, out, JB_FOBJECT | (uint32) n, 2 * n);
-	for (int i = 0; i < n; i++)
-		put_child(&target, JENTRY_ISSTRING, items[i].key, items[i].key_len);
-	for (int i = 0; i < n; i++)
-		put_child(&target, items[i].type, items[i].value, items[i].len);
-	return target.base + target.end - out;
+void
+pfa_jsonb_begin_array(PfaJsonbTarget *target, char *out, int n)
+{
+	begin(target, out, JB_FARRAY | (uint32) n, n);
+}
+
+void
+pfa_jsonb_put(PfaJsonbTarget *target, const PfaJsonbItem *item)
+{
+	put_bytes(target, item->type, item->value, item->len);
+}
+
+char *
+pfa_jsonb_place(PfaJsonbTarget *target)
+{
+	target->start = target->end;
+	pad(target);
+	return target->base + target->end;
+}
+
+void
+pfa_jsonb_placed(PfaJsonbTarget *target, Size len)
+{
+	target->end += len;
+	finish_child(target, JENTRY_ISCONTAINER, target->start);
 }
 
 Size
-pfa_jsonb_write_array(char *out, const PfaJsonbItem *items, int n)
+pfa_jsonb_end(const PfaJsonbTarget *target)
 {
-	Target		target;
+	return target->base + target->end - target->out;
+}
 
-	begin_container(&target, out, JB_FARRAY | (uint32) n, n);
+Size
+pfa_jsonb_write_object(char *out, const PfaJsonbItem *items, int n)
+{
+	PfaJsonbTarget target;
+
+	begin(&target, out, JB_FOBJECT | (uint32) n, 2 * n);
 	for (int i = 0; i < n; i++)
-		put_child(&target, items[i].type, items[i].value, items[i].len);
-	return target.base + target.end - out;
+		put_bytes(&target, JENTRY_ISSTRING, items[i].key, items[i].key_len);
+	for (int i = 0; i < n; i++)
+		put_bytes(&target, items[i].type, items[i].value, items[i].len);
+	return pfa_jsonb_end(&target);
 }
 
 Jsonb *

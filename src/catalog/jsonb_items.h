@@ -20,7 +20,7 @@ typedef struct PfaJsonbItem
 	uint32		len;			/* without padding */
 } PfaJsonbItem;
 
-/* What pfa_jsonb_write_* write begins at a multiple of this. */
+/* Containers begin at a multiple of this. */
 #define PFA_JSONB_ALIGN	sizeof(int32)
 
 /* Members of the object, in the order in which jsonb keeps keys. */
@@ -54,12 +54,16 @@ extern void pfa_jsonb_set_bool(PfaJsonbItem *item, const char *key,
 							   bool value);
 extern void pfa_jsonb_set_numeric(PfaJsonbItem *item, const char *key,
 								  Numeric value);
-/* A finished container: bytes as pfa_jsonb_write_* or VARDATA have them. */
+/* A finished container: bytes as they are written or VARDATA has them. */
 extern void pfa_jsonb_set_container(PfaJsonbItem *item, const char *key,
 									const char *value, size_t len);
 
-/* Room that writing takes at most, as an object or an array. */
+/*
+ * Room that a container takes at most, without containers that are written into
+ * it in place.  An error where it is more than a jsonb can hold.
+ */
 extern Size pfa_jsonb_room(const PfaJsonbItem *items, int n);
+extern void pfa_jsonb_check_size(Size size);
 
 /*
  * Write a container at out, which is aligned; returns its length.  Members of
@@ -67,7 +71,30 @@ extern Size pfa_jsonb_room(const PfaJsonbItem *items, int n);
  */
 extern Size pfa_jsonb_write_object(char *out, const PfaJsonbItem *items,
 								   int n);
-extern Size pfa_jsonb_write_array(char *out, const PfaJsonbItem *items, int n);
+
+/*
+ * The same step by step, so that a large value can be written where it is to
+ * stand: begin, which writes the keys of an object; then for each child either
+ * put, or place, which says where to write a container, and placed.
+ */
+typedef struct PfaJsonbTarget
+{
+	char	   *out;
+	JEntry	   *entries;
+	char	   *base;
+	uint32		end;			/* offset behind the last child */
+	uint32		nchildren;
+	uint32		start;			/* of the child being placed */
+} PfaJsonbTarget;
+
+extern void pfa_jsonb_begin_object(PfaJsonbTarget *target, char *out,
+								   const char *const *keys, int n);
+extern void pfa_jsonb_begin_array(PfaJsonbTarget *target, char *out, int n);
+extern void pfa_jsonb_put(PfaJsonbTarget *target, const PfaJsonbItem *item);
+extern char *pfa_jsonb_place(PfaJsonbTarget *target);
+extern void pfa_jsonb_placed(PfaJsonbTarget *target, Size len);
+/* Length of the container. */
+extern Size pfa_jsonb_end(const PfaJsonbTarget *target);
 
 /* A whole object, palloc'd. */
 extern Jsonb *pfa_jsonb_make_object(const PfaJsonbItem *items, int n);

@@ -51,6 +51,37 @@ pfa_merge_items(PfaJsonbItem **items, int *nitems,
 	*nitems = n;
 }
 
+/*
+ * The same in place, where the record has the key already, as it mostly does.
+ * The items are merged's own.
+ */
+static void
+set_item(PfaMerged *merged, const PfaJsonbItem *change)
+{
+	int			low = 0;
+	int			high = merged->nitems;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		PfaJsonbItem *item = &merged->items[middle];
+		int			order = pfa_jsonb_compare_keys(item->key, item->key_len,
+												   change->key,
+												   change->key_len);
+
+		if (order == 0)
+		{
+			*item = *change;
+			return;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	pfa_merge_items(&merged->items, &merged->nitems, change, 1);
+}
+
 /* ---- costs ---- */
 
 static const PfaValue *
@@ -136,7 +167,7 @@ set_cost(PfaMerged *merged, const char *key, PfaCostResult result,
 			pfa_jsonb_set_numeric(&item, key, large);
 			break;
 	}
-	pfa_merge_items(&merged->items, &merged->nitems, &item, 1);
+	set_item(merged, &item);
 }
 
 static void
@@ -214,7 +245,9 @@ pfa_merge(PfaMerged *merged, const char *organization_id,
 		change = palloc(sizeof(PfaJsonbItem) *
 						Max(pfa_jsonb_nmembers(delta), 1));
 		n = pfa_jsonb_members(delta, change);
-		pfa_merge_items(&merged->items, &merged->nitems, change, n);
+		for (int j = 0; j < n; j++)
+			set_item(merged, &change[j]);
+		pfree(change);
 		merged->top = &layers[i];
 		touched |= layers[i].touched;
 	}

@@ -19,8 +19,8 @@
 
 #include "catalog/overlay.h"
 
-/* Rows read in vain before the index is asked for the next id instead. */
-#define ROWS_BEFORE_SEEK	8
+/* Entries read in vain before the index is asked for the next id instead. */
+#define ROWS_BEFORE_SEEK	16
 
 const char *const pfa_state_names[PFA_NSTATES] = {
 	[PFA_STATE_PRISTINE] = "pristine",
@@ -40,6 +40,7 @@ pfa_overlays_open(PfaOverlays *overlays, const char *organization_id,
 	overlays->organization = CStringGetTextDatum(organization_id);
 	overlays->user = CStringGetTextDatum(user_id);
 	overlays->snapshot = snapshot;
+	overlays->context = CurrentMemoryContext;
 }
 
 void
@@ -58,9 +59,15 @@ pfa_overlays_close(PfaOverlays *overlays)
 static PfaRead *
 open_read(PfaOverlays *overlays, PfaRead *read, PfaRelation index, int nkeys)
 {
+	MemoryContext caller;
+
 	if (read->scan == NULL)
+	{
+		caller = MemoryContextSwitchTo(overlays->context);
 		pfa_read_open(read, PFA_REL_MODIFICATION, index, overlays->snapshot,
 					  nkeys);
+		MemoryContextSwitchTo(caller);
+	}
 	return read;
 }
 
@@ -190,7 +197,7 @@ seek_id(PfaRead *read, ScanKey keys, int nkeys, const PfaId *id)
 	pfa_key_text(&keys[nkeys - 1], nkeys, BTGreaterEqualStrategyNumber,
 				 PointerGetDatum(cstring_to_text_with_len(id->bytes,
 														  id->len)));
-	pfa_read_seek(read, keys, nkeys);
+	pfa_read_seek_entries(read, keys, nkeys);
 }
 
 /* Merge ids with a read whose last key is that of the id. */
@@ -202,10 +209,9 @@ add_matching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 	int			passed = 0;
 
 	seek_id(read, keys, nkeys, &ids[0]);
-	while (pfa_read_next(read))
+	while (pfa_read_next_entry(read))
 	{
-		text	   *id = DatumGetTextPP(pfa_slot_value(read->slot,
-													   PFA_MODIFICATION_PFA_ID));
+		text	   *id = DatumGetTextPP(pfa_read_entry_value(read, nkeys));
 		const char *bytes = VARDATA_ANY(id);
 		uint32		len = VARSIZE_ANY_EXHDR(id);
 
@@ -217,7 +223,8 @@ add_matching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 			break;
 		if (ids[i].len == len && memcmp(ids[i].bytes, bytes, len) == 0)
 		{
-			add_overlay(list, read->slot);
+			if (pfa_read_fetch(read))
+				add_overlay(list, read->slot);
 			passed = 0;
 		}
 		else if (++passed > ROWS_BEFORE_SEEK)
@@ -248,7 +255,7 @@ pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids, int n,
 }
 
 /*
- * Rows that touch the columns.  A row that does not stands for all of its
+ * Rows that touch the columns.  An entry that does not stands for all of its
  * combination: the read jumps behind it.
  */
 static void
@@ -256,22 +263,21 @@ add_touching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 			 uint64 columns)
 {
 	pfa_key_int64(&keys[nkeys - 1], nkeys, BTGreaterStrategyNumber, -1);
-	pfa_read_seek(read, keys, nkeys);
-	while (pfa_read_next(read))
+	pfa_read_seek_entries(read, keys, nkeys);
+	while (pfa_read_next_entry(read))
 	{
-		int64		touched =
-			DatumGetInt64(pfa_slot_value(read->slot,
-										 PFA_MODIFICATION_TOUCHED));
+		int64		touched = DatumGetInt64(pfa_read_entry_value(read, nkeys));
 
 		CHECK_FOR_INTERRUPTS();
 		if (((uint64) touched & columns) != 0)
 		{
-			add_overlay(list, read->slot);
+			if (pfa_read_fetch(read))
+				add_overlay(list, read->slot);
 			continue;
 		}
 		pfa_key_int64(&keys[nkeys - 1], nkeys, BTGreaterStrategyNumber,
 					  touched);
-		pfa_read_seek(read, keys, nkeys);
+		pfa_read_seek_entries(read, keys, nkeys);
 	}
 }
 
@@ -297,18 +303,20 @@ pfa_overlays_touching(PfaOverlays *overlays, uint64 columns,
 void
 pfa_overlays_all(PfaOverlays *overlays, PfaOverlayList *list)
 {
-	static const PfaId first = {"", 0};
+	Datum		first = PointerGetDatum(cstring_to_text(""));
 	ScanKeyData keys[3];
 	PfaRead    *read;
 
 	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
+	pfa_key_text(&keys[1], 2, BTGreaterEqualStrategyNumber, first);
 	read = open_read(overlays, &overlays->committed,
 					 PFA_REL_MODIFICATION_COMMITTED, 2);
-	seek_id(read, keys, 2, &first);
+	pfa_read_seek(read, keys, 2);
 	add_all(list, read);
 	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
+	pfa_key_text(&keys[2], 3, BTGreaterEqualStrategyNumber, first);
 	read = open_read(overlays, &overlays->draft, PFA_REL_MODIFICATION_DRAFT, 3);
-	seek_id(read, keys, 3, &first);
+	pfa_read_seek(read, keys, 3);
 	add_all(list, read);
 	sort_overlays(list);
 }

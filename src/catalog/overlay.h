@@ -81,6 +81,7 @@ typedef struct PfaOverlays
 	Datum		organization;
 	Datum		user;
 	Snapshot	snapshot;
+	MemoryContext context;		/* of the reads */
 	PfaRead		draft;
 	PfaRead		draft_touched;
 	PfaRead		committed;

@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "access/itup.h"
+#include "access/relscan.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -90,22 +92,74 @@ void
 pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
 			  Snapshot snapshot, int nkeys)
 {
+	read->context = CurrentMemoryContext;
 	read->rel = table_open(pfa_relation_oid(table), AccessShareLock);
 	read->index = index_open(pfa_relation_oid(index), AccessShareLock);
 	read->slot = table_slot_create(read->rel, NULL);
 	read->scan = pfa_index_beginscan(read->rel, read->index, snapshot, nkeys);
 }
 
+static void
+seek(PfaRead *read, ScanKey keys, int nkeys, bool entries)
+{
+	MemoryContext caller = MemoryContextSwitchTo(read->context);
+
+	read->scan->xs_want_itup = entries;
+	index_rescan(read->scan, keys, nkeys, NULL, 0);
+	MemoryContextSwitchTo(caller);
+}
+
 void
 pfa_read_seek(PfaRead *read, ScanKey keys, int nkeys)
 {
-	index_rescan(read->scan, keys, nkeys, NULL, 0);
+	seek(read, keys, nkeys, false);
 }
 
 bool
 pfa_read_next(PfaRead *read)
 {
-	return index_getnext_slot(read->scan, ForwardScanDirection, read->slot);
+	MemoryContext caller = MemoryContextSwitchTo(read->context);
+	bool		found = index_getnext_slot(read->scan, ForwardScanDirection,
+										   read->slot);
+
+	MemoryContextSwitchTo(caller);
+	return found;
+}
+
+void
+pfa_read_seek_entries(PfaRead *read, ScanKey keys, int nkeys)
+{
+	seek(read, keys, nkeys, true);
+}
+
+bool
+pfa_read_next_entry(PfaRead *read)
+{
+	MemoryContext caller = MemoryContextSwitchTo(read->context);
+	bool		found = index_getnext_tid(read->scan,
+										  ForwardScanDirection) != NULL;
+
+	MemoryContextSwitchTo(caller);
+	return found;
+}
+
+Datum
+pfa_read_entry_value(PfaRead *read, int column)
+{
+	bool		isnull;
+	Datum		value = index_getattr(read->scan->xs_itup, column,
+									  read->scan->xs_itupdesc, &isnull);
+
+	if (isnull)
+		elog(ERROR, "unexpected null in column %d of \"%s\"", column,
+			 RelationGetRelationName(read->index));
+	return value;
+}
+
+bool
+pfa_read_fetch(PfaRead *read)
+{
+	return index_fetch_heap(read->scan, read->slot);
 }
 
 void

@@ -52,6 +52,7 @@ typedef struct PfaRead
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
+	MemoryContext context;		/* of the scan; a B-tree allocates as it goes */
 } PfaRead;
 
 extern void pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
@@ -59,6 +60,17 @@ extern void pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
 /* Begin, or begin again, with other keys of the same number. */
 extern void pfa_read_seek(PfaRead *read, ScanKey keys, int nkeys);
 extern bool pfa_read_next(PfaRead *read);
+
+/*
+ * The same in two steps, after pfa_read_seek_entries: the next entry of the
+ * index, and the row that it points to, if there is one for the snapshot.
+ * Columns are the index's.
+ */
+extern void pfa_read_seek_entries(PfaRead *read, ScanKey keys, int nkeys);
+extern bool pfa_read_next_entry(PfaRead *read);
+extern Datum pfa_read_entry_value(PfaRead *read, int column);
+extern bool pfa_read_fetch(PfaRead *read);
+
 extern void pfa_read_close(PfaRead *read);
 
 /* Keys: column of the index (1 is the first), BT*StrategyNumber. */

@@ -35,6 +35,7 @@ static const PfaMirrorAttribute kpi_columns[] = {
 
 typedef struct Drafts
 {
+	MemoryContext context;
 	const char *organization_id;
 	PfaRead		mirror;
 	ScanKeyData keys[2];
@@ -70,11 +71,18 @@ find_columns(Drafts *drafts)
 static bool
 find_record(Drafts *drafts, const PfaOverlay *overlay)
 {
+	MemoryContext record = CurrentMemoryContext;
+	bool		found;
+
 	pfa_key_text(&drafts->keys[1], 2, BTEqualStrategyNumber,
 				 PointerGetDatum(cstring_to_text_with_len(overlay->pfa_id,
 														  overlay->id_len)));
+	/* The scan outlives the record, and so does what it allocates. */
+	MemoryContextSwitchTo(drafts->context);
 	pfa_read_seek(&drafts->mirror, drafts->keys, 2);
-	if (!pfa_read_next(&drafts->mirror))
+	found = pfa_read_next(&drafts->mirror);
+	MemoryContextSwitchTo(record);
+	if (!found)
 		return false;
 	slot_getsomeattrs(drafts->mirror.slot, PFA_MIRROR_NATTS);
 	return true;
@@ -158,6 +166,7 @@ pfa_kpi_drafts(PfaKpiSet *set, const char *organization_id,
 	if (list.n == 0)
 		return;
 
+	drafts.context = caller;
 	drafts.organization_id = organization_id;
 	drafts.set = set;
 	drafts.states = states;

@@ -12,8 +12,9 @@
  *
  * Views are refreshed when a sync that changed something, or a user, asks for
  * it, and else when anything has changed for pfa_vanguard.view_refresh_interval.
- * Between two refreshes lies at least some seconds, and several times what a
- * refresh takes, so that many small syncs do not keep a processor busy with it.
+ * Between two refreshes lie at least some seconds, more while syncs run, and
+ * several times what a refresh takes, so that many small syncs do not keep a
+ * processor busy with it.
  */
 #include "postgres.h"
 
@@ -41,14 +42,20 @@
 #include "catalog/spi.h"
 #include "guc.h"
 #include "kpi/refresh.h"
+#include "registry.h"
 
 #define MIN_GAP_MS		2000
+#define SYNCING_GAP_MS	30000
+#define SYNCING_LOOK_MS	1000
 #define GAP_FACTOR		4
 #define RETRY_MS		10000
 #define MAX_DOUBLINGS	5
 
-/* A view that another session has locked is worth a short wait only. */
-#define LOCK_TIMEOUT	"5s"
+/*
+ * A view that another session has locked is worth a short wait only: the
+ * scheduler has other work, and comes back.
+ */
+#define LOCK_TIMEOUT	"500ms"
 
 static const char *const refresh_text[PFA_NMVS][2] = {
 	[PFA_MV_KPI_STATS] = {
@@ -228,6 +235,9 @@ begin(void)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED;
+	/* Nobody is to wait for a standby that is not there. */
+	(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	pgstat_report_activity(STATE_RUNNING, NULL);
 }
 
@@ -246,14 +256,25 @@ until(TimestampTz now, TimestampTz time)
 	return time <= now ? 0 : TimestampDifferenceMilliseconds(now, time) + 1;
 }
 
-/* Not sooner than this after what was tried last. */
+static bool
+is_syncing(void)
+{
+	return pfa_registry_available() &&
+		pfa_worker_count(PFA_WORKER_SYNC, MyDatabaseId) > 0;
+}
+
+/*
+ * Not sooner than this after what was tried last.  While syncs run, the next
+ * request is not far, and one refresh may do for several.
+ */
 static TimestampTz
 earliest(void)
 {
 	TimestampTz time = 0;
+	int64		gap_ms = is_syncing() ? SYNCING_GAP_MS : MIN_GAP_MS;
 
 	if (state.ended_at != 0)
-		time = state.ended_at + Max((int64) MIN_GAP_MS * 1000,
+		time = state.ended_at + Max(gap_ms * 1000,
 									GAP_FACTOR * state.took_us);
 	if (state.failures > 0)
 		time = Max(time, state.failed_at +
@@ -290,8 +311,10 @@ look(void)
 {
 	PfaMvChanges changes;
 	TimestampTz due = DT_NOEND;
-	long		wait = -1;
+	long		wait;
 
+	if (pfa_guc_view_refresh_interval == 0)
+		return -1;
 	begin();
 	if (OidIsValid(pfa_extension_oid(true)))
 	{
@@ -301,9 +324,11 @@ look(void)
 		due = due_at(&changes);
 	}
 	commit();
-	if (due != DT_NOEND)
-		wait = until(GetCurrentTimestamp(), Max(due, earliest()));
-	return wait;
+	if (due == DT_NOEND)
+		return -1;
+	wait = until(GetCurrentTimestamp(), Max(due, earliest()));
+	/* Nobody tells when the last sync has ended. */
+	return is_syncing() ? Min(wait, SYNCING_LOOK_MS) : wait;
 }
 
 /*

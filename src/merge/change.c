@@ -319,7 +319,8 @@ get_date(const PfaJsonbItem *items, int n, const char *key, int32 *days)
 void
 pfa_change_check_periods(const char *pfa_id,
 						 const PfaJsonbItem *record, int nrecord,
-						 const PfaJsonbItem *change, int nchange)
+						 const PfaJsonbItem *change, int nchange,
+						 const char *hint)
 {
 	static const char *const periods[][2] = {
 		{"originalStart", "originalEnd"},
@@ -346,6 +347,6 @@ pfa_change_check_periods(const char *pfa_id,
 					 errdetail("It would end on %.10s and start on %.10s.",
 							   pfa_jsonb_find(record, nrecord, end_key)->value,
 							   pfa_jsonb_find(record, nrecord, start_key)->value),
-					 errhint("Change both in one delta.")));
+					 errhint("%s", hint)));
 	}
 }

@@ -37,6 +37,7 @@ extern PfaChange *pfa_changes_parse(const PfaFieldTable *fields,
  */
 extern void pfa_change_check_periods(const char *pfa_id,
 									 const PfaJsonbItem *record, int nrecord,
-									 const PfaJsonbItem *change, int nchange);
+									 const PfaJsonbItem *change, int nchange,
+									 const char *hint);
 
 #endif							/* PFA_CHANGE_H */

@@ -13,6 +13,7 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
@@ -34,6 +35,13 @@ typedef struct Beneath
 	PfaOverlayList layers;
 } Beneath;
 
+/* Where records and overlays are read, open for a whole call. */
+typedef struct Sources
+{
+	PfaMirrorReader reader;
+	PfaOverlays overlays;
+} Sources;
+
 typedef struct Outcome
 {
 	const char *pfa_id;
@@ -44,8 +52,11 @@ typedef struct Outcome
 
 /* ---- answers ---- */
 
-static Jsonb *
-make_outcome(const Outcome *outcome)
+/* Keys, entries, two numbers and paddings; the id comes on top. */
+#define OUTCOME_ROOM	128
+
+static Size
+write_outcome(char *out, const Outcome *outcome)
 {
 	PfaJsonbItem items[3];
 
@@ -63,7 +74,19 @@ make_outcome(const Outcome *outcome)
 		pfa_jsonb_set_numeric(&items[2], "modificationId",
 							  int64_to_numeric(outcome->modification_id));
 	}
-	return pfa_jsonb_make_object(items, 3);
+	return pfa_jsonb_write_object(out, items, 3);
+}
+
+static Size
+write_outcomes(char *out, const Outcome *outcomes, int n)
+{
+	PfaJsonbTarget target;
+
+	pfa_jsonb_begin_array(&target, out, n);
+	for (int i = 0; i < n; i++)
+		pfa_jsonb_placed(&target, write_outcome(pfa_jsonb_place(&target),
+												&outcomes[i]));
+	return pfa_jsonb_end(&target);
 }
 
 /*
@@ -74,33 +97,35 @@ static Jsonb *
 make_answer(const char *session_id, const char *what,
 			const Outcome *outcomes, int n)
 {
-	PfaJsonbItem *elements = palloc(sizeof(PfaJsonbItem) * Max(n, 1));
-	PfaJsonbItem items[2];
-	PfaJsonbItem *session = &items[0];
-	PfaJsonbItem *list = &items[1];
-	char	   *bytes;
+	bool		list_first = pfa_jsonb_compare_keys(what, strlen(what),
+													"sessionId", 9) < 0;
+	const char *keys[2];
+	PfaJsonbItem session;
+	PfaJsonbTarget target;
+	Size		room = OUTCOME_ROOM;
+	Jsonb	   *answer;
 
 	for (int i = 0; i < n; i++)
-	{
-		Jsonb	   *element = make_outcome(&outcomes[i]);
-
-		pfa_jsonb_set_container(&elements[i], NULL, VARDATA(element),
-								VARSIZE(element) - VARHDRSZ);
-	}
-	bytes = palloc(pfa_jsonb_room(elements, n));
-	if (pfa_jsonb_compare_keys(what, strlen(what), "sessionId", 9) < 0)
-	{
-		list = &items[0];
-		session = &items[1];
-	}
-	pfa_jsonb_set_container(list, what, bytes,
-							pfa_jsonb_write_array(bytes, elements, n));
+		room += OUTCOME_ROOM + outcomes[i].id_len;
 	if (session_id == NULL)
-		pfa_jsonb_set_null(session, "sessionId");
+		pfa_jsonb_set_null(&session, NULL);
 	else
-		pfa_jsonb_set_string(session, "sessionId", session_id,
-							 strlen(session_id));
-	return pfa_jsonb_make_object(items, 2);
+		pfa_jsonb_set_string(&session, NULL, session_id, strlen(session_id));
+	room += session.len;
+	pfa_jsonb_check_size(room);
+	answer = palloc(VARHDRSZ + room);
+
+	keys[list_first ? 0 : 1] = what;
+	keys[list_first ? 1 : 0] = "sessionId";
+	pfa_jsonb_begin_object(&target, VARDATA(answer), keys, 2);
+	if (!list_first)
+		pfa_jsonb_put(&target, &session);
+	pfa_jsonb_placed(&target, write_outcomes(pfa_jsonb_place(&target),
+											 outcomes, n));
+	if (list_first)
+		pfa_jsonb_put(&target, &session);
+	SET_VARSIZE(answer, VARHDRSZ + pfa_jsonb_end(&target));
+	return answer;
 }
 
 static Jsonb *
@@ -121,18 +146,37 @@ answer_drafts(const char *session_id, const char *what,
 
 /* ---- what is beneath a draft ---- */
 
+/* The newest state, not that of the calling statement. */
+static void
+open_sources(Sources *sources, const PfaDraftOwner *owner)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pfa_mirror_reader_open(&sources->reader, owner->organization_id,
+						   GetActiveSnapshot());
+	pfa_overlays_open(&sources->overlays, owner->organization_id,
+					  owner->user_id, GetActiveSnapshot());
+}
+
+static void
+close_sources(Sources *sources)
+{
+	pfa_overlays_close(&sources->overlays);
+	pfa_mirror_reader_close(&sources->reader);
+	PopActiveSnapshot();
+}
+
 /* False where the mirror does not have the record. */
 static bool
-read_beneath(Beneath *beneath, const PfaDraftOwner *owner,
-			 PfaOverlays *overlays, const char *pfa_id, uint32 id_len)
+read_beneath(Beneath *beneath, const PfaDraftOwner *owner, Sources *sources,
+			 const char *pfa_id, uint32 id_len)
 {
 	int			n;
 
 	memset(beneath, 0, sizeof(*beneath));
-	if (!pfa_mirror_record_read(&beneath->record, owner->organization_id,
-								pfa_id, id_len, overlays->snapshot))
+	if (!pfa_mirror_reader_find(&sources->reader, &beneath->record,
+								pfa_id, id_len))
 		return false;
-	pfa_overlays_of_record(overlays, pfa_id, id_len, &beneath->layers);
+	pfa_overlays_of_record(&sources->overlays, pfa_id, id_len, &beneath->layers);
 	n = beneath->layers.n;
 	if (n > 0 && beneath->layers.items[n - 1].state == PFA_STATE_MODIFIED)
 		n--;
@@ -264,7 +308,8 @@ check_result(const Beneath *beneath, const PfaChange *change,
 
 	pfa_merge_items(&items, &n, content->delta, content->ndelta);
 	pfa_change_check_periods(change->pfa_id, items, n,
-							 change->items, change->nitems);
+							 change->items, change->nitems,
+							 "Change both in one delta.");
 }
 
 /* Store what has become of the draft; false: a concurrent call was first. */
@@ -301,46 +346,80 @@ store_draft(const PfaDraftOwner *owner, PfaDraft *draft,
 	return pfa_draft_insert(owner, draft);
 }
 
-static void
-save_change(const PfaDraftOwner *owner, const PfaChange *change,
-			const char *session_id, PfaOverlays *overlays, Outcome *outcome)
+/* Work on a record, which a call can have thousands of. */
+static MemoryContext
+make_record_context(void)
 {
-	Beneath		beneath;
-	PfaDraft	draft;
-	Content		content;
+	return AllocSetContextCreate(CurrentMemoryContext, "pfa_vanguard draft",
+								 ALLOCSET_DEFAULT_SIZES);
+}
 
-	if (!read_beneath(&beneath, owner, overlays, change->pfa_id,
-					  change->id_len))
+/* What the user sees of the record without the draft, as it is now. */
+static void
+read_now(Beneath *beneath, const PfaDraftOwner *owner,
+		 const PfaChange *change)
+{
+	Sources		sources;
+	bool		found;
+
+	open_sources(&sources, owner);
+	found = read_beneath(beneath, owner, &sources, change->pfa_id,
+						 change->id_len);
+	close_sources(&sources);
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("record \"%s\" does not exist in organization \"%s\"",
 						change->pfa_id, owner->organization_id),
 				 errhint("New records are made in PEMS; a sync brings them here.")));
-	for (int attempt = 0;; attempt++)
-	{
-		if (!pfa_draft_lock(owner, change->pfa_id, &draft))
-			memset(&draft, 0, sizeof(draft));
-		content.delta = open_items(draft.delta, &content.ndelta);
-		content.base = open_items(draft.base, &content.nbase);
-		pfa_merge_items(&content.delta, &content.ndelta,
-						change->items, change->nitems);
-		drop_equal(&content, change, &beneath);
-		complete_base(&content, &beneath);
-		check_result(&beneath, change, &content);
-		if (store_draft(owner, &draft, &content, change, session_id,
-						&beneath))
-			break;
-		if (attempt == MAX_ATTEMPTS)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not save the draft of record \"%s\" due to concurrent drafts",
-							change->pfa_id)));
-		CHECK_FOR_INTERRUPTS();
-	}
+}
+
+/*
+ * The draft is locked before anything else is looked at: its user may have
+ * committed it in another session meanwhile, and what is beneath has then
+ * become another.
+ */
+static bool
+try_change(const PfaDraftOwner *owner, const PfaChange *change,
+		   const char *session_id, Outcome *outcome)
+{
+	Beneath		beneath;
+	PfaDraft	draft = {0};
+	Content		content;
+
+	if (!pfa_draft_lock(owner, change->pfa_id, &draft))
+		memset(&draft, 0, sizeof(draft));
+	read_now(&beneath, owner, change);
+	content.delta = open_items(draft.delta, &content.ndelta);
+	content.base = open_items(draft.base, &content.nbase);
+	pfa_merge_items(&content.delta, &content.ndelta,
+					change->items, change->nitems);
+	drop_equal(&content, change, &beneath);
+	complete_base(&content, &beneath);
+	check_result(&beneath, change, &content);
+	if (!store_draft(owner, &draft, &content, change, session_id, &beneath))
+		return false;
 	outcome->pfa_id = change->pfa_id;
 	outcome->id_len = change->id_len;
 	outcome->modification_id = draft.modification_id;
 	outcome->version = draft.version;
+	return true;
+}
+
+static void
+save_change(const PfaDraftOwner *owner, const PfaChange *change,
+			const char *session_id, Outcome *outcome)
+{
+	for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (try_change(owner, change, session_id, outcome))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not save the draft of record \"%s\" due to concurrent drafts",
+					change->pfa_id)));
 }
 
 Jsonb *
@@ -351,17 +430,19 @@ pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
 	PfaChange  *changes = pfa_changes_parse(pfa_field_table(owner->organization_id),
 											modifications, &n);
 	Outcome    *outcomes = palloc0(sizeof(Outcome) * n);
-	PfaOverlays overlays;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext record = make_record_context();
 
-	/* The newest state, not that of the calling statement. */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pfa_overlays_open(&overlays, owner->organization_id, owner->user_id,
-					  GetActiveSnapshot());
+	/* In byte order of ids, so that two calls cannot wait for one another. */
 	for (int i = 0; i < n; i++)
-		save_change(owner, &changes[i], session_id, &overlays,
+	{
+		MemoryContextReset(record);
+		MemoryContextSwitchTo(record);
+		save_change(owner, &changes[i], session_id,
 					&outcomes[changes[i].position]);
-	pfa_overlays_close(&overlays);
-	PopActiveSnapshot();
+		MemoryContextSwitchTo(caller);
+	}
+	MemoryContextDelete(record);
 	return make_answer(session_id, "saved", outcomes, n);
 }
 
@@ -373,39 +454,43 @@ pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
  * makes a conflict of it.
  */
 static void
-check_draft(const PfaDraftOwner *owner, PfaOverlays *overlays,
+check_draft(const PfaDraftOwner *owner, Sources *sources,
 			const PfaDraft *draft)
 {
 	Beneath		beneath;
 	int			n;
 	PfaJsonbItem *delta = open_items(draft->delta, &n);
 
-	if (!read_beneath(&beneath, owner, overlays, draft->pfa_id,
+	if (!read_beneath(&beneath, owner, sources, draft->pfa_id,
 					  draft->id_len))
 		return;
 	pfa_merge_items(&beneath.merged.items, &beneath.merged.nitems, delta, n);
 	pfa_change_check_periods(draft->pfa_id, beneath.merged.items,
-							 beneath.merged.nitems, delta, n);
+							 beneath.merged.nitems, delta, n,
+							 "The record has changed since. Draft both dates anew, or discard the draft with pfa_discard.");
 }
 
 Jsonb *
 pfa_draft_commit(const PfaDraftOwner *owner, const char *session_id)
 {
-	PfaOverlays overlays;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext record = make_record_context();
+	Sources		sources;
 	PfaDraft   *drafts;
 	int			n;
 
 	drafts = pfa_drafts_lock(owner, session_id, &n);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pfa_overlays_open(&overlays, owner->organization_id, owner->user_id,
-					  GetActiveSnapshot());
+	open_sources(&sources, owner);
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		check_draft(owner, &overlays, &drafts[i]);
+		MemoryContextReset(record);
+		MemoryContextSwitchTo(record);
+		check_draft(owner, &sources, &drafts[i]);
+		MemoryContextSwitchTo(caller);
 	}
-	pfa_overlays_close(&overlays);
-	PopActiveSnapshot();
+	close_sources(&sources);
+	MemoryContextDelete(record);
 	if (n > 0)
 		pfa_drafts_commit(drafts, n);
 	return answer_drafts(session_id, "committed", drafts, n);

@@ -11,6 +11,10 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/stratnum.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -27,6 +31,10 @@
 #include "merge/page.h"
 #include "merge/record.h"
 #include "merge/scan.h"
+
+/* Largest allocation, and free memory in all, that malloc keeps; bytes. */
+#define KEPT_BLOCK	(1024 * 1024)
+#define KEPT_MEMORY	(4 * 1024 * 1024)
 
 /* Attribute number of pfa_sync_state. */
 #define STATE_LAST_SUCCESS	3
@@ -74,6 +82,17 @@ moving_columns(const PfaPageRequest *request)
 	return columns;
 }
 
+/* The state that pfa_merge gives the record, if these are all its overlays. */
+static PfaSyncState
+top_state(const PfaOverlay *layers, int nlayers)
+{
+	int			top = nlayers - 1;
+
+	while (top > 0 && layers[top].state == PFA_STATE_SYNCED)
+		top--;
+	return layers[top].state;
+}
+
 /*
  * Whether the record's overlays alone rule it out, so that it need not be read:
  * the topmost value of a column is the merged one.
@@ -81,6 +100,10 @@ moving_columns(const PfaPageRequest *request)
 static bool
 ruled_out(const PfaFilter *filter, const PfaOverlay *layers, int nlayers)
 {
+	/* With a filter by state all overlays are here. */
+	if (filter->states != 0 &&
+		!pfa_filter_state(filter, top_state(layers, nlayers)))
+		return true;
 	for (int i = 0; i < filter->nconditions; i++)
 	{
 		const PfaCondition *condition = &filter->conditions[i];
@@ -211,11 +234,14 @@ static void
 judge_candidates(Listing *listing, const PfaId *candidates, int n)
 {
 	PfaOverlayList list = {0};
+	PfaMirrorReader reader;
 	int			first = 0;
 
 	if (n == 0)
 		return;
 	pfa_overlays_of_records(&listing->overlays, candidates, n, &list);
+	pfa_mirror_reader_open(&reader, listing->request->organization_id,
+						   listing->snapshot);
 	listing->passed = palloc(sizeof(Row) * n);
 	for (int i = 0; i < n; i++)
 	{
@@ -223,12 +249,12 @@ judge_candidates(Listing *listing, const PfaId *candidates, int n)
 		PfaMirrorRecord record;
 
 		CHECK_FOR_INTERRUPTS();
-		if (pfa_mirror_record_read(&record, listing->request->organization_id,
-								   candidates[i].bytes, candidates[i].len,
-								   listing->snapshot))
+		if (pfa_mirror_reader_find(&reader, &record, candidates[i].bytes,
+								   candidates[i].len))
 			judge_moved(listing, &record, &list.items[first], end - first);
 		first = end;
 	}
+	pfa_mirror_reader_close(&reader);
 	qsort_arg(listing->passed, listing->npassed, sizeof(Row), compare_passed,
 			  unconstify(PfaSort *, &listing->request->sort));
 }
@@ -338,44 +364,65 @@ find_overlays(Listing *listing, int nrows)
 
 /* ---- the answer ---- */
 
-static void
-set_data(Listing *listing, int nrows, PfaJsonbItem *item)
+/* Room of the answer beside its records and the cursor. */
+#define ANSWER_ROOM	512
+
+static const char *const answer_keys[] = {
+	"data", "pagination", "lastSyncedAt"
+};
+static const char *const pagination_keys[] = {
+	"pageSize", "nextCursor", "totalRecords"
+};
+
+static PfaElement *
+prepare_elements(Listing *listing, int nrows, Size *room)
 {
-	PfaJsonbItem *elements = palloc(sizeof(PfaJsonbItem) * Max(nrows, 1));
-	char	   *bytes;
+	PfaElement *elements = palloc(sizeof(PfaElement) * Max(nrows, 1));
 
 	for (int i = 0; i < nrows; i++)
 	{
 		Row		   *row = &listing->rows[i];
-		Jsonb	   *element = pfa_merge_element(&row->scan.record,
-												listing->request->organization_id,
-												row->layers, row->nlayers);
 
-		pfa_jsonb_set_container(&elements[i], NULL, VARDATA(element),
-								VARSIZE(element) - VARHDRSZ);
+		pfa_element_prepare(&elements[i], listing->request->organization_id,
+							&row->scan.record, row->layers, row->nlayers);
+		*room += elements[i].room + sizeof(JEntry);
 	}
-	bytes = palloc(pfa_jsonb_room(elements, nrows));
-	pfa_jsonb_set_container(item, "data", bytes,
-							pfa_jsonb_write_array(bytes, elements, nrows));
+	pfa_jsonb_check_size(*room);
+	return elements;
 }
 
-static void
-set_pagination(Listing *listing, const char *next, PfaJsonbItem *item)
+static Size
+write_data(char *out, const PfaElement *elements, int n)
 {
-	PfaJsonbItem items[3];
-	char	   *bytes;
+	PfaJsonbTarget target;
 
-	pfa_jsonb_set_numeric(&items[0], "pageSize",
+	pfa_jsonb_begin_array(&target, out, n);
+	for (int i = 0; i < n; i++)
+		pfa_jsonb_placed(&target,
+						 pfa_element_write(&elements[i],
+										   pfa_jsonb_place(&target)));
+	return pfa_jsonb_end(&target);
+}
+
+static Size
+write_pagination(char *out, const Listing *listing, const char *next)
+{
+	PfaJsonbTarget target;
+	PfaJsonbItem item;
+
+	pfa_jsonb_begin_object(&target, out, pagination_keys,
+						   lengthof(pagination_keys));
+	pfa_jsonb_set_numeric(&item, NULL,
 						  int64_to_numeric(listing->request->page_size));
+	pfa_jsonb_put(&target, &item);
 	if (next == NULL)
-		pfa_jsonb_set_null(&items[1], "nextCursor");
+		pfa_jsonb_set_null(&item, NULL);
 	else
-		pfa_jsonb_set_string(&items[1], "nextCursor", next, strlen(next));
-	pfa_jsonb_set_numeric(&items[2], "totalRecords",
-						  int64_to_numeric(listing->total));
-	bytes = palloc(pfa_jsonb_room(items, 3));
-	pfa_jsonb_set_container(item, "pagination", bytes,
-							pfa_jsonb_write_object(bytes, items, 3));
+		pfa_jsonb_set_string(&item, NULL, next, strlen(next));
+	pfa_jsonb_put(&target, &item);
+	pfa_jsonb_set_numeric(&item, NULL, int64_to_numeric(listing->total));
+	pfa_jsonb_put(&target, &item);
+	return pfa_jsonb_end(&target);
 }
 
 static void
@@ -394,12 +441,12 @@ set_last_synced(Listing *listing, PfaJsonbItem *item)
 	if (pfa_read_next(&read))
 		time = slot_getattr(read.slot, STATE_LAST_SUCCESS, &isnull);
 	if (isnull)
-		pfa_jsonb_set_null(item, "lastSyncedAt");
+		pfa_jsonb_set_null(item, NULL);
 	else
 	{
 		const char *text = pfa_merge_time(DatumGetTimestampTz(time));
 
-		pfa_jsonb_set_string(item, "lastSyncedAt", text, strlen(text));
+		pfa_jsonb_set_string(item, NULL, text, strlen(text));
 	}
 	pfa_read_close(&read);
 }
@@ -419,15 +466,60 @@ hash_listing(const PfaPageRequest *request)
 											  0));
 }
 
+/* The answer is written in one piece, each record straight to its place. */
+static Jsonb *
+make_answer(Listing *listing, int nrows, const char *next)
+{
+	Size		room = ANSWER_ROOM + (next == NULL ? 0 : strlen(next));
+	PfaElement *elements = prepare_elements(listing, nrows, &room);
+	Jsonb	   *answer = palloc(VARHDRSZ + room);
+	PfaJsonbTarget target;
+	PfaJsonbItem item;
+
+	pfa_jsonb_begin_object(&target, VARDATA(answer), answer_keys,
+						   lengthof(answer_keys));
+	pfa_jsonb_placed(&target, write_data(pfa_jsonb_place(&target), elements,
+										 nrows));
+	pfa_jsonb_placed(&target, write_pagination(pfa_jsonb_place(&target),
+											   listing, next));
+	set_last_synced(listing, &item);
+	pfa_jsonb_put(&target, &item);
+	SET_VARSIZE(answer, VARHDRSZ + pfa_jsonb_end(&target));
+	return answer;
+}
+
+/*
+ * Have malloc keep what a page takes, from now on in this process.
+ *
+ * An answer of 100 records passes through half a dozen buffers of 100 to 300
+ * kB, the largest of them in jsonb_out and the protocol.  By default glibc
+ * returns memory of this size to the kernel whenever it is freed, and has it
+ * faulted in page by page again in the next call: more than a hundred faults, which
+ * cost as much as the rest of the call.
+ */
+static void
+keep_memory(void)
+{
+#ifdef __GLIBC__
+	static bool done = false;
+
+	if (done)
+		return;
+	(void) mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK);
+	(void) mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+	done = true;
+#endif
+}
+
 Jsonb *
 pfa_page_get(const PfaPageRequest *request)
 {
 	uint64		hash = hash_listing(request);
 	Listing		listing = {0};
-	PfaJsonbItem items[3];
 	char	   *next = NULL;
 	int			nrows;
 
+	keep_memory();
 	listing.request = request;
 	listing.snapshot = GetActiveSnapshot();
 	listing.has_after = request->cursor != NULL;
@@ -445,9 +537,5 @@ pfa_page_get(const PfaPageRequest *request)
 	if (request->filter.states == 0)
 		find_overlays(&listing, nrows);
 	pfa_overlays_close(&listing.overlays);
-
-	set_data(&listing, nrows, &items[0]);
-	set_pagination(&listing, next, &items[1]);
-	set_last_synced(&listing, &items[2]);
-	return pfa_jsonb_make_object(items, 3);
+	return make_answer(&listing, nrows, next);
 }

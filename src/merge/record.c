@@ -31,90 +31,127 @@ pfa_merge_time(TimestampTz time)
 							  TIMESTAMPTZOID, &utc);
 }
 
-bool
-pfa_mirror_record_read(PfaMirrorRecord *record, const char *organization_id,
-					   const char *id, uint32 id_len, Snapshot snapshot)
+void
+pfa_mirror_reader_open(PfaMirrorReader *reader, const char *organization_id,
+					   Snapshot snapshot)
 {
-	PfaRead		read;
-	ScanKeyData keys[2];
-	bool		found;
+	reader->organization = CStringGetTextDatum(organization_id);
+	pfa_read_open(&reader->read, PFA_REL_MIRROR, PFA_REL_MIRROR_KEY, snapshot,
+				  2);
+}
 
-	record->id = id;
-	record->id_len = id_len;
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(organization_id));
+bool
+pfa_mirror_reader_find(PfaMirrorReader *reader, PfaMirrorRecord *record,
+					   const char *id, uint32 id_len)
+{
+	TupleTableSlot *slot = reader->read.slot;
+	ScanKeyData keys[2];
+
+	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, reader->organization);
 	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber,
 				 PointerGetDatum(cstring_to_text_with_len(id, id_len)));
-	pfa_read_open(&read, PFA_REL_MIRROR, PFA_REL_MIRROR_KEY, snapshot, 2);
-	pfa_read_seek(&read, keys, 2);
-	found = pfa_read_next(&read);
-	if (found)
-	{
-		record->data = DatumGetJsonbPCopy(pfa_slot_value(read.slot,
-														 PFA_MIRROR_DATA));
-		record->version = DatumGetInt64(pfa_slot_value(read.slot,
-													   PFA_MIRROR_VERSION));
-		record->synced_at =
-			DatumGetTimestampTz(pfa_slot_value(read.slot,
-											   PFA_MIRROR_SYNCED_AT));
-	}
-	pfa_read_close(&read);
-	return found;
+	pfa_read_seek(&reader->read, keys, 2);
+	if (!pfa_read_next(&reader->read))
+		return false;
+	record->id = id;
+	record->id_len = id_len;
+	record->data = DatumGetJsonbPCopy(pfa_slot_value(slot, PFA_MIRROR_DATA));
+	record->version = DatumGetInt64(pfa_slot_value(slot, PFA_MIRROR_VERSION));
+	record->synced_at =
+		DatumGetTimestampTz(pfa_slot_value(slot, PFA_MIRROR_SYNCED_AT));
+	return true;
 }
 
-static void
-set_modified(PfaJsonbItem *items, const PfaOverlay *top)
+void
+pfa_mirror_reader_close(PfaMirrorReader *reader)
 {
-	const char *time;
+	pfa_read_close(&reader->read);
+}
 
-	if (top == NULL)
+/* ---- elements ---- */
+
+static const char *const element_keys[] = {
+	"data", "pfaId", "syncState", "modifiedAt", "modifiedBy"
+};
+
+/* Keys, entries, a time and paddings; texts and data come on top. */
+#define ELEMENT_ROOM	256
+
+void
+pfa_element_prepare(PfaElement *element, const char *organization_id,
+					const PfaMirrorRecord *record,
+					const PfaOverlay *layers, int nlayers)
+{
+	element->record = record;
+	element->room = ELEMENT_ROOM + record->id_len;
+	memset(&element->merged, 0, sizeof(element->merged));
+	if (nlayers == 0)
 	{
-		pfa_jsonb_set_null(&items[0], "modifiedAt");
-		pfa_jsonb_set_null(&items[1], "modifiedBy");
+		element->room += VARSIZE(record->data);
 		return;
 	}
-	time = pfa_merge_time(top->updated_at);
-	pfa_jsonb_set_string(&items[0], "modifiedAt", time, strlen(time));
-	pfa_jsonb_set_string(&items[1], "modifiedBy", top->user_id,
-						 top->user_len);
+	pfa_merge(&element->merged, organization_id, &record->data->root,
+			  layers, nlayers);
+	element->room += element->merged.top->user_len +
+		pfa_jsonb_room(element->merged.items, element->merged.nitems);
+}
+
+static Size
+write_data(const PfaElement *element, char *out)
+{
+	const Jsonb *data = element->record->data;
+
+	/* An untouched record is copied as it is. */
+	if (element->merged.items == NULL)
+	{
+		memcpy(out, &data->root, VARSIZE(data) - VARHDRSZ);
+		return VARSIZE(data) - VARHDRSZ;
+	}
+	return pfa_jsonb_write_object(out, element->merged.items,
+								  element->merged.nitems);
 }
 
 static void
-set_data(PfaJsonbItem *item, const PfaMerged *merged)
+put_string(PfaJsonbTarget *target, const char *text, size_t len)
 {
-	char	   *bytes = palloc(pfa_jsonb_room(merged->items, merged->nitems));
-	Size		len = pfa_jsonb_write_object(bytes, merged->items,
-											 merged->nitems);
+	PfaJsonbItem item;
 
-	pfa_jsonb_set_container(item, "data", bytes, len);
+	pfa_jsonb_set_string(&item, NULL, text, len);
+	pfa_jsonb_put(target, &item);
 }
 
-Jsonb *
-pfa_merge_element(const PfaMirrorRecord *record, const char *organization_id,
-				  const PfaOverlay *layers, int nlayers)
+Size
+pfa_element_write(const PfaElement *element, char *out)
 {
-	PfaMerged	merged = {0};
-	PfaJsonbItem items[5];
-	const char *state;
+	const PfaOverlay *top = element->merged.top;
+	const char *state = pfa_state_names[top == NULL ? PFA_STATE_PRISTINE :
+										top->state];
+	PfaJsonbTarget target;
 
-	/* An untouched record is copied as it is. */
-	if (nlayers == 0)
-		pfa_jsonb_set_container(&items[0], "data",
-								(const char *) &record->data->root,
-								VARSIZE(record->data) - VARHDRSZ);
+	pfa_jsonb_begin_object(&target, out, element_keys,
+						   lengthof(element_keys));
+	pfa_jsonb_placed(&target, write_data(element, pfa_jsonb_place(&target)));
+	put_string(&target, element->record->id, element->record->id_len);
+	put_string(&target, state, strlen(state));
+	if (top == NULL)
+	{
+		PfaJsonbItem null;
+
+		pfa_jsonb_set_null(&null, NULL);
+		pfa_jsonb_put(&target, &null);
+		pfa_jsonb_put(&target, &null);
+	}
 	else
 	{
-		pfa_merge(&merged, organization_id, &record->data->root,
-				  layers, nlayers);
-		set_data(&items[0], &merged);
+		const char *time = pfa_merge_time(top->updated_at);
+
+		put_string(&target, time, strlen(time));
+		put_string(&target, top->user_id, top->user_len);
 	}
-	state = pfa_state_names[merged.top == NULL ? PFA_STATE_PRISTINE :
-							merged.top->state];
-	pfa_jsonb_set_string(&items[1], "pfaId", record->id, record->id_len);
-	pfa_jsonb_set_string(&items[2], "syncState", state, strlen(state));
-	set_modified(&items[3], merged.top);
-	return pfa_jsonb_make_object(items, 5);
+	return pfa_jsonb_end(&target);
 }
+
+/* ---- one record ---- */
 
 /* A record and its overlays, under the active snapshot. */
 static bool
@@ -123,11 +160,15 @@ read_record(const char *organization_id, const char *user_id,
 			const char *id, uint32 id_len)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
+	PfaMirrorReader reader;
 	PfaOverlays overlays;
+	bool		found;
 
 	memset(list, 0, sizeof(*list));
-	if (!pfa_mirror_record_read(record, organization_id, id, id_len,
-								snapshot))
+	pfa_mirror_reader_open(&reader, organization_id, snapshot);
+	found = pfa_mirror_reader_find(&reader, record, id, id_len);
+	pfa_mirror_reader_close(&reader);
+	if (!found)
 		return false;
 	pfa_overlays_open(&overlays, organization_id, user_id, snapshot);
 	pfa_overlays_of_record(&overlays, id, id_len, list);
@@ -141,10 +182,18 @@ pfa_merge_record(const char *organization_id, const char *user_id,
 {
 	PfaMirrorRecord record;
 	PfaOverlayList list;
+	PfaElement	element;
+	Jsonb	   *jsonb;
 
 	if (!read_record(organization_id, user_id, &record, &list, id, id_len))
 		return NULL;
-	return pfa_merge_element(&record, organization_id, list.items, list.n);
+	pfa_element_prepare(&element, organization_id, &record,
+						list.items, list.n);
+	pfa_jsonb_check_size(element.room);
+	jsonb = palloc(VARHDRSZ + element.room);
+	SET_VARSIZE(jsonb, VARHDRSZ + pfa_element_write(&element,
+													VARDATA(jsonb)));
+	return jsonb;
 }
 
 /* Columns of pfa_merged_row before those that repeat keys of data. */

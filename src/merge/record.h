@@ -22,19 +22,39 @@ typedef struct PfaMirrorRecord
 	Jsonb	   *data;
 } PfaMirrorRecord;
 
-/* False where the organization has no such record. */
-extern bool pfa_mirror_record_read(PfaMirrorRecord *record,
+/* Reads records of an organization one by one. */
+typedef struct PfaMirrorReader
+{
+	PfaRead		read;
+	Datum		organization;
+} PfaMirrorReader;
+
+extern void pfa_mirror_reader_open(PfaMirrorReader *reader,
 								   const char *organization_id,
-								   const char *id, uint32 id_len,
 								   Snapshot snapshot);
+/* False where the organization has no such record. */
+extern bool pfa_mirror_reader_find(PfaMirrorReader *reader,
+								   PfaMirrorRecord *record,
+								   const char *id, uint32 id_len);
+extern void pfa_mirror_reader_close(PfaMirrorReader *reader);
 
 /*
  * {"pfaId", "data", "syncState", "modifiedAt", "modifiedBy"} of a mirror record
- * and its overlays.
+ * and its overlays: prepared, so that the room is known, and then written to
+ * where it is to stand.
  */
-extern Jsonb *pfa_merge_element(const PfaMirrorRecord *record,
+typedef struct PfaElement
+{
+	const PfaMirrorRecord *record;
+	PfaMerged	merged;			/* items: NULL where data is as it is stored */
+	Size		room;
+} PfaElement;
+
+extern void pfa_element_prepare(PfaElement *element,
 								const char *organization_id,
+								const PfaMirrorRecord *record,
 								const PfaOverlay *layers, int nlayers);
+extern Size pfa_element_write(const PfaElement *element, char *out);
 
 /* The same by id, under the active snapshot; NULL where there is no record. */
 extern Jsonb *pfa_merge_record(const char *organization_id,

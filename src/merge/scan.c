@@ -76,11 +76,12 @@ typedef struct MirrorScan
 	Buffer		vmbuffer;
 	int			last_attno;		/* that is looked at in the heap */
 	bool		past;			/* ordered: the cursor is behind us */
+	int			nskipped;		/* ordered: excluded ids behind us */
 	binaryheap *best;			/* not ordered */
 } MirrorScan;
 
-bool
-pfa_id_in(const PfaId *ids, int n, const char *id, uint32 id_len)
+static bool
+is_in(const PfaId *ids, int n, const char *id, uint32 id_len)
 {
 	int			low = 0;
 	int			high = n;
@@ -543,6 +544,33 @@ compare_rows(const void *a, const void *b, void *arg)
 
 /* ---- the scan ---- */
 
+/* Ids come in order, or the other way round, where the index gives it. */
+static bool
+is_excluded(MirrorScan *scan, const char *id, uint32 id_len)
+{
+	const PfaScanRequest *request = scan->request;
+	bool		descending = request->sort->descending;
+
+	if (!scan->path.ordered)
+		return is_in(request->excluded, request->nexcluded, id, id_len);
+	while (scan->nskipped < request->nexcluded)
+	{
+		const PfaId *next =
+			&request->excluded[descending ?
+							   request->nexcluded - 1 - scan->nskipped :
+							   scan->nskipped];
+		int			order = pfa_compare_ids(next->bytes, next->len, id,
+											id_len);
+
+		if (order == 0)
+			return true;
+		if ((order > 0) != descending)
+			return false;
+		scan->nskipped++;
+	}
+	return false;
+}
+
 /* Whether the entry is one of the page, where the index gives the order. */
 static bool
 on_page(MirrorScan *scan, const PfaSortKey *key)
@@ -567,8 +595,7 @@ visit_row(MirrorScan *scan, bool page)
 	if (scan->request->nexcluded > 0 && scan->path.id_column == 0)
 	{
 		row_key(scan, &key);
-		if (pfa_id_in(scan->request->excluded, scan->request->nexcluded,
-					  key.id, key.id_len))
+		if (is_excluded(scan, key.id, key.id_len))
 			return;
 	}
 	scan->result->matching++;
@@ -594,9 +621,7 @@ visit_entry(MirrorScan *scan, ItemPointer tid)
 		PfaSortKey	key = {0};
 
 		index_id(scan, &key.id, &key.id_len);
-		if (request->nexcluded > 0 &&
-			pfa_id_in(request->excluded, request->nexcluded,
-					  key.id, key.id_len))
+		if (is_excluded(scan, key.id, key.id_len))
 			return;
 		if (scan->path.ordered)
 			page = on_page(scan, &key);

@@ -42,6 +42,4 @@ typedef struct PfaScanResult
 
 extern void pfa_scan(const PfaScanRequest *request, PfaScanResult *result);
 
-extern bool pfa_id_in(const PfaId *ids, int n, const char *id, uint32 id_len);
-
 #endif							/* PFA_SCAN_H */

@@ -112,7 +112,7 @@ hash_value(const PfaField *field, const PfaValue *value)
 uint64_t
 pfa_record_hash(const PfaMapping *mapping, const PfaValue *values)
 {
-	uint64_t	sum = 0;
+	uint64_t	sum = mapping->seed;
 	int			i;
 
 	for (i = 0; i < mapping->nfields; i++)

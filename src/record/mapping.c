@@ -60,6 +60,7 @@ pfa_mapping_prepare(PfaMapping *mapping)
 {
 	int			i;
 
+	mapping->seed = 0;
 	for (i = 0; i < mapping->nfields; i++)
 	{
 		PfaField   *field = &mapping->fields[i];
@@ -67,6 +68,7 @@ pfa_mapping_prepare(PfaMapping *mapping)
 		field->alias_hash = hash_alias(field->alias, strlen(field->alias));
 		field->seed = pfa_hash_bytes(field->key, strlen(field->key),
 									 (uint64_t) field->kind);
+		mapping->seed += pfa_hash_bytes("key", 3, field->seed);
 	}
 	mapping->id_field = find_key(mapping, "pfaId");
 	mapping->organization_field = find_key(mapping, "organization");

@@ -40,6 +40,7 @@ typedef struct PfaMapping
 	int			id_field;		/* index of key "pfaId" */
 	int			organization_field; /* index of key "organization" */
 	int			version_field;	/* index of key "pemsVersion", or -1 */
+	uint64_t	seed;			/* hash of all keys and kinds */
 } PfaMapping;
 
 /*
@@ -117,11 +118,11 @@ extern bool pfa_field_decode(const PfaField *field, const char *text,
 							 const char **reason);
 
 /*
- * 64-bit hash of a record's content: its non-null values, each mixed with its
- * field's seed, in mapping order independent form (the sum of the fields'
- * hashes).  Depends neither on the wire shape nor on how a number or date was
- * written, so equal content means equal hash; a mapping row that adds a field
- * without values does not change it.
+ * 64-bit hash of a record's content: its keys, and its non-null values, each
+ * mixed with its field's seed, in mapping order independent form (the sum of
+ * the fields' hashes).  Depends neither on the wire shape nor on how a number
+ * or date was written, so equal content means equal hash.  A field that is
+ * added to the mapping changes every record, for data then has its key.
  */
 extern uint64_t pfa_record_hash(const PfaMapping *mapping,
 								const PfaValue *values);

@@ -14,8 +14,11 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "pgtime.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -38,6 +41,7 @@ struct PfaApply
 	char	   *organization_id;
 	const PfaMapping *mapping;
 	PfaRowBuilder *builder;
+	char		tomorrow[11];	/* no record has been changed later */
 	MemoryContext work;			/* of one call */
 	TimestampTz now;			/* of one call; a foreground sync's
 								 * transactions all begin with its CALL */
@@ -66,6 +70,20 @@ typedef struct Merge
 	PfaApplyResult *result;
 } Merge;
 
+/*
+ * The latest date at which something may have happened by now, in whichever
+ * time zone PEMS lives, as an ISO date.
+ */
+static void
+write_tomorrow(char *out, size_t size)
+{
+	pg_time_t	then = (pg_time_t) time(NULL) + 14 * SECS_PER_HOUR;
+	struct pg_tm *tm = pg_gmtime(&then);
+
+	snprintf(out, size, "%04d-%02d-%02d", tm->tm_year + 1900, tm->tm_mon + 1,
+			 tm->tm_mday);
+}
+
 PfaApply *
 pfa_apply_create(MemoryContext ctx, const char *organization_id,
 				 const PfaMapping *mapping)
@@ -75,6 +93,7 @@ pfa_apply_create(MemoryContext ctx, const char *organization_id,
 	apply->organization_id = MemoryContextStrdup(ctx, organization_id);
 	apply->mapping = mapping;
 	apply->builder = pfa_row_builder_create(ctx, organization_id, mapping);
+	write_tomorrow(apply->tomorrow, sizeof(apply->tomorrow));
 	apply->work = AllocSetContextCreate(ctx, "pfa_vanguard apply",
 										ALLOCSET_DEFAULT_SIZES);
 	return apply;
@@ -522,6 +541,18 @@ refuse_oversized(PfaApply *apply, Merge *merge)
 	}
 }
 
+/*
+ * Is it an ISO date of the future?  One such record, set by a clock that was
+ * wrong, must not become the mark from which deltas ask.
+ */
+static bool
+is_in_future(const PfaApply *apply, const PfaValue *version)
+{
+	return version->len >= 10 && version->ptr[4] == '-' &&
+		version->ptr[7] == '-' && strspn(version->ptr, "0123456789") == 4 &&
+		memcmp(version->ptr, apply->tomorrow, 10) > 0;
+}
+
 static void
 find_max_version(PfaApply *apply, const Merge *merge)
 {
@@ -534,7 +565,7 @@ find_max_version(PfaApply *apply, const Merge *merge)
 	{
 		const PfaValue *value = &merge->records[i].values[field];
 
-		if (!value->isnull &&
+		if (!value->isnull && !is_in_future(apply, value) &&
 			(max == NULL || compare_ids(value->ptr, value->len,
 										max->ptr, max->len) > 0))
 			max = value;

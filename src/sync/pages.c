@@ -59,10 +59,10 @@ typedef struct Page
 	bool		counted_to_ours;	/* so is our record of just that id */
 	char	   *counted_from;	/* and rows from this one on; NULL: none */
 	int			attempt;
-	int			asked;			/* rows asked for */
-	bool		asked_again;	/* for no more rows than came before */
 	TimestampTz not_before;		/* of the next attempt */
 	PfaGridPage *fetch;			/* NULL between attempts */
+	PfaGridPage *probe;			/* of a short page, or NULL */
+	bool		vouched;		/* the probe found the page to be whole */
 
 	/* of this attempt */
 	char	   *settled;		/* ids up to here are written and judged */
@@ -124,10 +124,9 @@ release(char **text)
  * MORERECORDPRESENT is there it has the first word.
  */
 static bool
-is_last(const PfaGridResult *result, const Page *page)
+is_last(const PfaGridResult *result, const Page *page, int64 asked)
 {
 	int64		reached = page->offset + result->nrows;
-	int64		asked = page->asked;
 
 	if (page->after_id != NULL || result->total < 0)
 	{
@@ -148,29 +147,21 @@ is_last(const PfaGridResult *result, const Page *page)
 
 /* Has the page fewer rows than there are at its place, by its own account? */
 static bool
-is_short(const PfaGridResult *result, const Page *page)
+is_short(const PfaGridResult *result, const Page *page, int64 asked)
 {
 	if (result->total >= 0)
-		return result->nrows < Min(page->asked, result->total - page->offset);
-	return result->more == 1 && result->nrows < page->asked;
+		return result->nrows < Min(asked, result->total - page->offset);
+	return result->more == 1 && result->nrows < asked;
 }
 
-/*
- * An answer that contradicts itself is worth another try, never data.
- *
- * A short page is short because PEMS limits pages, or because it counts rows
- * that it does not show.  The ids of those would be taken for deleted.  Asked
- * for just as many rows again, it can tell which.
- */
+/* An answer that contradicts itself is worth another try, never data. */
 static const char *
-contradiction(const PfaGridResult *result, const Page *page)
+contradiction(const PfaGridResult *result, const Page *page, int64 asked)
 {
 	if (result->nrows == 0 && result->more == 1)
 		return "PEMS returned no rows but says that more follow";
-	if (result->nrows == 0 && is_short(result, page))
+	if (result->nrows == 0 && is_short(result, page, asked))
 		return "PEMS returned no rows but counts some";
-	if (page->asked_again && is_short(result, page))
-		return "PEMS returned fewer rows than it counts";
 	return NULL;
 }
 
@@ -223,6 +214,8 @@ drop_page(Reader *reader, Page *page)
 {
 	if (page->fetch != NULL)
 		pfa_grid_page_free(page->fetch);
+	if (page->probe != NULL)
+		pfa_grid_page_free(page->probe);
 	release(&page->settled);
 	release(&page->lower);
 	release(&page->upper);
@@ -489,10 +482,8 @@ start_page(PfaRunState *state, Page *page)
 	if (page->judged)
 		pfa_run_transaction(state, true, forget_judgement, page);
 	page->judged = false;
-	if (!page->asked_again)
-		page->asked = (int) state->page_rows;
 	request.offset = page->offset;
-	request.nrows = page->asked;
+	request.nrows = (int) state->page_rows;
 	request.after_id = page->after_id;
 	request.modified_since = state->modified_since;
 	request.mark = state->page_rows - state->page_step;
@@ -501,6 +492,7 @@ start_page(PfaRunState *state, Page *page)
 	page->seen = 0;
 	page->rejected = 0;
 	page->blind = false;
+	page->vouched = false;
 	release(&page->settled);
 	page->fetch = pfa_grid_page_start(state->client, &request);
 }
@@ -527,12 +519,43 @@ pause_server(PfaRunState *state, TimestampTz until)
 	pg_atomic_write_u64(&state->slot->not_before, (uint64) until);
 }
 
-/* The attempt came to nothing: plan the next one, or give up. */
+/*
+ * A short page is short because PEMS limits pages, or because it counts rows
+ * that it does not show, whose ids would then be taken for deleted.  Only in
+ * the first case the last of n rows has the place of the n-th: have it looked
+ * at, while the page waits.
+ */
 static void
-retry_page(PfaRunState *state, Page *page, const char *reason)
+start_probe(PfaRunState *state, Page *page, int64 nrows)
 {
-	double		retry_after = pfa_grid_page_retry_after(page->fetch);
-	int			status = pfa_grid_page_status(page->fetch);
+	PfaGridRequest request = {0};
+
+	request.offset = page->offset + nrows - 1;
+	request.nrows = 2;
+	request.after_id = page->after_id;
+	request.modified_since = state->modified_since;
+	page->probe = pfa_grid_page_start(state->client, &request);
+}
+
+static bool
+probe_agrees(const Page *page)
+{
+	const char *found = pfa_grid_page_first_id(page->probe);
+	const char *expected = pfa_grid_page_last_id(page->fetch);
+
+	return found != NULL && expected != NULL && strcmp(found, expected) == 0;
+}
+
+/*
+ * The attempt came to nothing, for what failed is the page or its probe: plan
+ * the next one, or give up.
+ */
+static void
+retry_page(PfaRunState *state, Page *page, const PfaGridPage *failed,
+		   const char *reason)
+{
+	double		retry_after = pfa_grid_page_retry_after(failed);
+	int			status = pfa_grid_page_status(failed);
 	bool		limited = status == 429 && retry_after >= 0;
 	int			allowed = state->source->max_retries * (limited ? 20 : 1);
 	TimestampTz until;
@@ -550,13 +573,16 @@ retry_page(PfaRunState *state, Page *page, const char *reason)
 	if (retry_after >= 0)
 		pause_server(state, until);
 	page->not_before = until;
-	page->asked_again = false;
 	state->unsaved.retries++;
 	ereport(DEBUG1,
 			(errmsg_internal("page at position %lld failed: %s",
 							 (long long) page->offset, reason)));
+	release(&page->lower);
 	pfa_grid_page_free(page->fetch);
 	page->fetch = NULL;
+	if (page->probe != NULL)
+		pfa_grid_page_free(page->probe);
+	page->probe = NULL;
 }
 
 static void
@@ -564,23 +590,20 @@ finish_page(Reader *reader, Page *page)
 {
 	PfaRunState *state = reader->state;
 	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
-	const char *wrong = contradiction(result, page);
+	const char *wrong = contradiction(result, page, state->page_rows);
 
 	if (wrong != NULL)
 	{
-		retry_page(state, page, wrong);
+		retry_page(state, page, page->fetch, wrong);
 		return;
 	}
-	if (is_short(result, page) && !page->asked_again)
+	if (!page->vouched && is_short(result, page, state->page_rows))
 	{
-		page->asked = (int) result->nrows;
-		page->asked_again = true;
-		pfa_grid_page_free(page->fetch);
-		page->fetch = NULL;
+		start_probe(state, page, result->nrows);
 		return;
 	}
 	page->nrows = result->nrows;
-	page->last = is_last(result, page);
+	page->last = is_last(result, page, state->page_rows);
 	if (page->nrows > 0 || (page->last && page->offset == 0 &&
 							page->after_id == NULL))
 	{
@@ -606,38 +629,63 @@ finish_page(Reader *reader, Page *page)
 	page->done = true;
 }
 
+/* Has a running page brought enough to be written? */
+static void
+flush_full_page(Reader *reader, Page *page)
+{
+	if (pfa_batch_bytes(pfa_grid_page_batch(page->fetch)) < FLUSH_BYTES)
+		return;
+	if (page->lower == NULL && page->offset > 0)
+		page->lower = keep(reader->state,
+						   pfa_grid_page_first_id(page->fetch));
+	flush_page(reader, page, false);
+}
+
+static void
+end_probe(Reader *reader, Page *page)
+{
+	if (!probe_agrees(page))
+	{
+		retry_page(reader->state, page, page->fetch,
+				   "PEMS returned fewer rows than it counts");
+		return;
+	}
+	pfa_grid_page_free(page->probe);
+	page->probe = NULL;
+	page->vouched = true;
+	finish_page(reader, page);
+}
+
 /* Look at a page after a wait: has it ended, or brought enough to write? */
 static void
 attend_page(Reader *reader, Page *page)
 {
 	PfaRunState *state = reader->state;
+	PfaGridPage *fetch = page->probe != NULL ? page->probe : page->fetch;
 
-	switch (pfa_grid_page_outcome(page->fetch))
+	switch (pfa_grid_page_outcome(fetch))
 	{
 		case PFA_GRID_RUNNING:
-			if (pfa_batch_bytes(pfa_grid_page_batch(page->fetch)) >=
-				FLUSH_BYTES &&
-				pfa_grid_page_result(page->fetch)->ascending)
-			{
-				if (page->lower == NULL && page->offset > 0)
-					page->lower = keep(state,
-									   pfa_grid_page_first_id(page->fetch));
-				flush_page(reader, page, false);
-			}
+			if (page->probe == NULL)
+				flush_full_page(reader, page);
 			break;
 		case PFA_GRID_PAGE:
-			release(&page->lower);
-			finish_page(reader, page);
+			if (page->probe != NULL)
+				end_probe(reader, page);
+			else
+			{
+				release(&page->lower);
+				finish_page(reader, page);
+			}
 			break;
 		case PFA_GRID_TRANSIENT:
-			release(&page->lower);
-			retry_page(state, page, pfa_grid_page_error(page->fetch));
+			retry_page(state, page, fetch, pfa_grid_page_error(fetch));
 			break;
 		case PFA_GRID_DENIED:
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 					 errmsg("PEMS refused the credentials: %s",
-							pfa_grid_page_error(page->fetch)),
+							pfa_grid_page_error(fetch)),
 					 errhint("Check the user mapping for server \"%s\".",
 							 state->source->server_name)));
 			break;
@@ -645,7 +693,7 @@ attend_page(Reader *reader, Page *page)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("could not read from PEMS: %s",
-							pfa_grid_page_error(page->fetch))));
+							pfa_grid_page_error(fetch))));
 			break;
 	}
 }
@@ -854,21 +902,31 @@ gap_position(PfaRunState *state, const PfaGap *gap)
 	return 0;
 }
 
-/* Read at position; if that missed the gap, move position towards it. */
+/*
+ * Read at *position and move that on to where the next look belongs: behind
+ * what has come, or before it where the gap was missed.  Pages may be much
+ * shorter than asked for, so they say how far.  *reached is left at the id up
+ * to which the page went.
+ */
 static void
 read_gap(PfaRunState *state, Reader *reader, const PfaGap *gap,
-		 int64 page_no, int64 *position)
+		 int64 page_no, int64 *position, char **reached)
 {
 	Page	   *page;
+	int64		step;
 
 	*position = Max(*position, 0);
 	page = read_alone(reader, page_no, *position, NULL, gap);
-	if (page->nrows == 0 ||
-		(page->lower != NULL && gap->after != NULL &&
-		 strcmp(page->lower, gap->after) >= 0))
+	step = Max(page->nrows - Max(page->nrows / 4, 2), 1);
+	if (page->nrows == 0)
 		*position -= state->page_step;
+	else if (page->lower != NULL && gap->after != NULL &&
+			 strcmp(page->lower, gap->after) >= 0)
+		*position -= step;
 	else
-		*position += state->page_step;
+		*position += step;
+	release(reached);
+	*reached = keep(state, page->upper);
 	drop_page(reader, page);
 }
 
@@ -877,9 +935,13 @@ pfa_pages_complete(PfaRunState *state)
 {
 	Reader		reader = {0};
 	PfaGap		gap;
-	int64		next_page = 1 - pfa_coverage_min_page(state->coverage);
+	/* numbers that no page of this run has, read by whichever attempt */
+	int64		next_page = state->keyset ?
+		pfa_coverage_max_page(state->coverage) + 1 :
+		1 - pfa_coverage_min_page(state->coverage);
 	int64		position = 0;
 	char	   *same_gap = NULL;
+	char	   *reached = NULL;
 	int			reads = 0;
 
 	reader.state = state;
@@ -889,7 +951,10 @@ pfa_pages_complete(PfaRunState *state)
 		if (same_gap == NULL || gap.after == NULL ||
 			strcmp(same_gap, gap.after) != 0)
 		{
-			position = gap_position(state, &gap);
+			/* what follows the last page read is found behind it */
+			if (reached == NULL || gap.after == NULL ||
+				strcmp(reached, gap.after) != 0)
+				position = gap_position(state, &gap);
 			release(&same_gap);
 			same_gap = keep(state, gap.after);
 			reads = 0;
@@ -903,6 +968,7 @@ pfa_pages_complete(PfaRunState *state)
 		if (state->keyset)
 			follow_keys(state, &reader, &gap, next_page++);
 		else
-			read_gap(state, &reader, &gap, -next_page++, &position);
+			read_gap(state, &reader, &gap, -next_page++, &position,
+					 &reached);
 	}
 }

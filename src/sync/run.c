@@ -339,7 +339,7 @@ load_pages(PfaRunState *state, void *arg)
 	int			npages;
 
 	if (run != NULL &&
-		(run->attempt == 1 || !state->full || state->keyset ||
+		(run->attempt == 1 || !state->full ||
 		 run->requested_at <
 		 GetCurrentTimestamp() - RESUME_SECONDS * USECS_PER_SEC))
 	{

@@ -19,7 +19,7 @@ use Time::HiRes qw(usleep time);
 our @EXPORT = qw(
   new_server simulator sim add_source wait_sync run_sync compare
   worker_pids wait_for value differences
-  session timed setting process_exists log_lines
+  session timed setting process_exists log_lines synced
   differences_query
   add_organizations sync_all last_run sim_json mirror_trace pairwise
 );
@@ -215,6 +215,17 @@ sub timed
 	my $start = time;
 	$code->();
 	return time - $start;
+}
+
+# Wait until each organization that is not paused has been synced, and the last
+# run of each has completed.
+sub synced
+{
+	my ($node, $db, $seconds) = @_;
+	return wait_for($node, $db, q{
+		SELECT count(*) > 0 AND bool_and(s.last_success_at IS NOT NULL AND r.status = 'completed')
+		FROM pfa_sync_status s LEFT JOIN pfa_sync_run r USING (run_id)
+		WHERE s.state <> 'paused'}, $seconds // 60);
 }
 
 # Change a setting and have the server read it; undef: back to the default.

@@ -41,8 +41,10 @@ SELECT kind, name AS not_there_yet FROM pfa_access_list() l
     WHERE NOT EXISTS (SELECT FROM objects o WHERE l.kind = o.kind AND l.name = o.name)
     ORDER BY 1, 2;
 
--- PUBLIC may nothing, and so a new role may nothing
-SELECT name, may, may_write FROM rights WHERE may OR may_write;
+-- PUBLIC may nothing but what policies ask, and so a new role may nothing
+SELECT name, may, may_write FROM rights WHERE (may OR may_write)
+    AND name NOT IN (SELECT name FROM pfa_access_list() WHERE level = 'public');
+SELECT name FROM pfa_access_list() WHERE level = 'public' ORDER BY 1;
 SELECT fdwacl::text LIKE '%{=%' AS public_fdw FROM pg_foreign_data_wrapper WHERE fdwname = 'pfa_pems';
 SET ROLE regress_pfa_nobody;
 SELECT pfa_sync_now();
@@ -132,7 +134,8 @@ RESET ROLE;
 -- and it is all taken back
 SELECT pfa_revoke_access('regress_pfa_' || level)
     FROM unnest('{monitor,reader,editor,operator}'::text[]) AS level;
-SELECT role, name FROM rights WHERE may OR may_write;
+SELECT role, name FROM rights WHERE (may OR may_write)
+    AND name NOT IN (SELECT name FROM pfa_access_list() WHERE level = 'public');
 DROP SERVER pfa_access CASCADE;
 DELETE FROM pfa_sync_run WHERE organization_id = 'RIO';
 DELETE FROM pfa_credential_origin WHERE server_name = 'pfa_access';

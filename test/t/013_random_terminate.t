@@ -3,6 +3,7 @@
 #  - each time every scheduler is back within 6 s, the launcher too
 #  - no run is lost: all complete, and the mirror equals PEMS
 #  - nothing crashes
+# and so for processes that have just been forked.
 use strict;
 use warnings;
 use PfaTest;
@@ -62,9 +63,47 @@ cmp_ok($slowest, '<', 6, sprintf('launcher and schedulers are back within 6 s ea
 diag(join ', ', map { "$kinds{$_} $_" } sort keys %kinds);
 
 sim($sim, 'clear');
+ok(synced($node, $_), "$_: all runs complete") for @dbs;
+
+# ---- in the first moments of a process ----
+
+# New children of the postmaster, whatever they are about to be.
+my ($postmaster) = split /\n/, PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid');
+my $children = "/proc/$postmaster/task/$postmaster/children";
+
+sub children
+{
+	return split ' ', PostgreSQL::Test::Utils::slurp_file($children);
+}
+
+SKIP:
+{
+	skip 'needs the children of a process in /proc', 3 unless -r $children;
+	my ($hit, $ended) = (0, 0);
+	my $mine = $session->backend;
+	for my $round (1 .. $rounds)
+	{
+		my %known = map { $_ => 1 } children(), $mine;
+		my $end = time + 1;
+		my @new;
+
+		my $run = $session->run(q{SELECT pfa_sync_now('LIMA', 'full')});
+		until (@new || time > $end)
+		{
+			@new = grep { !$known{$_} } children();
+		}
+		usleep(rand 8000);
+		$hit += kill 'TERM', @new;
+		$ended++ if $session->run("SELECT pfa_sync_wait($run, '20 s')") eq 'completed';
+	}
+	cmp_ok($hit, '>', 0, "terminated $hit processes in their first milliseconds");
+	is($ended, $rounds, 'each time the run completes all the same');
+	cmp_ok(all_back(), '<', 6, 'launcher and schedulers are back');
+}
+
 for my $db (@dbs)
 {
-	like(wait_sync($node, $db), qr/^(completed|none)$/, "$db: all runs complete");
+	ok(synced($node, $db), "$db: all runs complete");
 	is(value($node, $db, "SELECT count(*) FROM pfa_sync_run WHERE status <> 'completed'"),
 		'0', "$db: none failed or got lost");
 	compare($node, $db, $sim, $_, "$db, $_") for qw(RIO LIMA);
