@@ -8,6 +8,7 @@
 #                        organizations; make demo-stop removes it
 #   make bench-sync      measure syncs against COPY
 #   make bench-merge     measure pfa_get, pfa_record, drafts against plain SQL
+#   make bench-cache     measure cached answers against computed ones
 #   make bench-metrics   measure what counting and a scrape cost
 #   make bench-kpi       measure live KPI and views; SIZE=100000 for fewer records
 #   make monitoring-up   exporters, Prometheus and Alertmanager for the demo
@@ -44,7 +45,7 @@ override with_llvm = no
 
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
-BENCHES = bench-sync bench-kpi bench-merge
+BENCHES = bench-sync bench-merge bench-kpi bench-metrics bench-cache
 TASKS = check demo demo-stop $(BENCHES)
 
 PG_CONFIG ?= pg_config

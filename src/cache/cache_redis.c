@@ -664,11 +664,13 @@ static int64
 remove_values(const char *pattern)
 {
 	StringInfoData full;
+	int64		n;
 
 	initStringInfo(&full);
 	append_quoted(&full, prefix());
 	appendStringInfo(&full, "%s%s", pattern, PFA_CACHE_SEALED);
-	return Max(unlink_matching(full.data, NULL), 0);
+	n = unlink_matching(full.data, NULL);
+	return Max(n, 0);
 }
 
 /* ---- the scheduler's part ---- */

@@ -105,6 +105,7 @@ time_left(Place *place, uint64 hash)
 {
 	TimestampTz until;
 	uint64		present;
+	long		left;
 
 	SpinLockAcquire(&place->mutex);
 	present = place->hash;
@@ -112,8 +113,8 @@ time_left(Place *place, uint64 hash)
 	SpinLockRelease(&place->mutex);
 	if (present != hash)
 		return 0;
-	return Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until),
-			   MAX_WAIT_MS);
+	left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+	return Min(left, MAX_WAIT_MS);
 }
 
 static void

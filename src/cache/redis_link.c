@@ -495,8 +495,8 @@ read_reply(int i)
 	}
 }
 
-bool
-pfa_redis_converse(void)
+static bool
+write_and_read(void)
 {
 	bool		done;
 
@@ -505,12 +505,18 @@ pfa_redis_converse(void)
 	for (int i = 0, n = conn.nsent; done && i < n; i++)
 		done = read_reply(i);
 	if (done)
-	{
 		conn.busy = false;
-		note_success();
-	}
 	give_latch_back();
 	return done;
+}
+
+bool
+pfa_redis_converse(void)
+{
+	if (!write_and_read())
+		return false;
+	note_success();
+	return true;
 }
 
 const redisReply *
@@ -581,7 +587,7 @@ log_in(void)
 	}
 	if (conn.nsent == 0)
 		return true;
-	done = pfa_redis_converse();
+	done = write_and_read();
 	for (int i = 0, n = conn.nsent; done && i < n; i++)
 	{
 		if (conn.replies[i]->type == REDIS_REPLY_ERROR)
