@@ -43,8 +43,8 @@ override with_llvm = no
 
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
-BENCHES = bench-sync bench-kpi
-TASKS = check demo demo-stop $(BENCHES)
+BENCHES = bench-sync bench-kpi bench-metrics
+TASKS = check demo demo-stop monitoring-up monitoring-down $(BENCHES)
 
 PG_CONFIG ?= pg_config
 ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
@@ -56,6 +56,9 @@ demo:
 
 demo-stop:
 	tools/demo stop
+
+monitoring-up monitoring-down: monitoring-%:
+	tools/monitoring $*
 
 $(BENCHES): bench-%:
 	tools/bench_$*
