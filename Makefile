@@ -46,7 +46,7 @@ override with_llvm = no
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
 BENCHES = bench-sync bench-merge bench-kpi bench-metrics bench-cache
-TASKS = check demo demo-stop $(BENCHES)
+TASKS = check demo demo-stop monitoring-up monitoring-down $(BENCHES)
 
 PG_CONFIG ?= pg_config
 ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
@@ -58,6 +58,9 @@ demo:
 
 demo-stop:
 	tools/demo stop
+
+monitoring-up monitoring-down: monitoring-%:
+	tools/monitoring $*
 
 $(BENCHES): bench-%:
 	tools/bench_$*

@@ -93,7 +93,6 @@ ok(wait_for($node, $db, q{SELECT count(*) = 1 AND min(code) = 'young' FROM pfa_e
 my $listener = $node->background_psql($db);
 $listener->query_safe('LISTEN pfa_alert');
 sim($sim, 'fault?kind=status&code=500&org=RIO');
-$node->safe_psql($db, q{UPDATE pfa_sync_state SET next_sync_at = now() WHERE organization_id = 'RIO'});
 is(run_sync($node, $db, 'RIO'), 'failed', 'a sync fails');
 ok(wait_for($node, $db, q{
 	SELECT count(*) = 1 FROM pfa_alerts WHERE alert = 'PfaSyncFailureRateHigh'
@@ -101,8 +100,8 @@ ok(wait_for($node, $db, q{
 	'the failure rate is high, but not for long enough to alert')
   or diag $node->safe_psql($db, 'SELECT * FROM pfa_alerts');
 is(health(q{pfa_health() #>> '{checks,sync,status}'}), 'degraded', 'a failing organization degrades health');
-is( $node->safe_psql($db, q{SELECT count(*) FROM pfa_error_log WHERE organization_id = 'RIO' AND code = 'sync_failed'}),
-	1, 'the failure is an event');
+cmp_ok($node->safe_psql($db, q{SELECT count(*) FROM pfa_error_log WHERE organization_id = 'RIO' AND code = 'sync_failed'}),
+	'>=', 1, 'the failure is an event');
 sim($sim, 'clear');
 
 # More than 100 slow statements fire at once.
