@@ -8,3 +8,6 @@ void		abort(void);
 #define FATAL 22
 #define ereport(elevel, ...) do { if ((elevel) >= ERROR) abort(); } while (0)
 #define elog(elevel, ...) do { if ((elevel) >= ERROR) abort(); } while (0)
+#define HAVE_INT128 1
+#define foreach(cell, list) \
+	for ((cell) = list_head(list); (cell); (cell) = lnext((list), (cell)))

@@ -70,9 +70,9 @@ is_used(PfaOrganizationCounters *counters)
 
 	for (size_t i = 0; i < sizeof(*counters); i++)
 	{
-		if (bytes[i] != 0 &&
-			(i < offsetof(PfaOrganizationCounters, idle) ||
-			 i >= offsetof(PfaOrganizationCounters, idle) + sizeof(uint64)))
+		if ((i < offsetof(PfaOrganizationCounters, idle) ||
+			 i >= offsetof(PfaOrganizationCounters, idle) + sizeof(uint64)) &&
+			bytes[i] != 0)
 			return true;
 	}
 	return false;
@@ -87,7 +87,7 @@ add_running(PfaOrganizationSnapshot *organizations, int n)
 	for (int i = 0; i < PFA_MAX_SLOTS; i++)
 	{
 		PfaSlot    *slot = pfa_slot_by_index(i);
-		PfaOrganizationSnapshot key;
+		PfaOrganizationSnapshot key = {0};
 		PfaOrganizationSnapshot *o;
 		int64		usecs;
 
