@@ -74,16 +74,16 @@
 
 /* Which indexes an update has left out of date. */
 #if PG_VERSION_NUM >= 160000
-#define PfaUpdateIndexes TU_UpdateIndexes
+#define PfaUpdateIndexes                  TU_UpdateIndexes
 #define pfa_update_needs_indexes(indexes) ((indexes) != TU_None)
-#define pfa_update_summarizing(indexes) ((indexes) == TU_Summarizing)
+#define pfa_update_summarizing(indexes)   ((indexes) == TU_Summarizing)
 #define pfa_insert_index_entries(info, slot, estate, summarizing) \
 	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL, \
 						  (summarizing))
 #else
-#define PfaUpdateIndexes bool
+#define PfaUpdateIndexes                  bool
 #define pfa_update_needs_indexes(indexes) (indexes)
-#define pfa_update_summarizing(indexes) false
+#define pfa_update_summarizing(indexes)   false
 #define pfa_insert_index_entries(info, slot, estate, summarizing) \
 	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL)
 #endif
@@ -98,10 +98,10 @@
 #else
 #define PFA_EXECUTOR_RUN_ARGS \
 	QueryDesc *queryDesc, ScanDirection direction, uint64 count, \
-	bool execute_once
+		bool execute_once
 #define PFA_EXECUTE_ONCE execute_once
 #define pfa_call_executor_run(run, query, direction, count, execute_once) \
-	(run) ((query), (direction), (count), (execute_once))
+	(run)((query), (direction), (count), (execute_once))
 #endif
 
 /*
@@ -114,7 +114,6 @@
 #define pfa_local_backend(i) pgstat_fetch_stat_local_beentry(i)
 #endif
 #define pfa_backend_status(i) \
-	(pfa_local_backend(i) == NULL ? NULL : \
-	 &pfa_local_backend(i)->backendStatus)
+	(pfa_local_backend(i) == NULL ? NULL : &pfa_local_backend(i)->backendStatus)
 
-#endif							/* PFA_COMPAT_H */
+#endif /* PFA_COMPAT_H */

@@ -25,44 +25,44 @@
 
 #include "generation.h"
 
-#define NSLOTS		4096		/* a power of two */
-#define NOPEN		4
-#define NRECENT		4
+#define NSLOTS  4096 /* a power of two */
+#define NOPEN   4
+#define NRECENT 4
 
 /* A transaction that changes more subjects than this changes everything. */
-#define MAX_NOTED	32
+#define MAX_NOTED 32
 
 /* No snapshot in use is older than this many transactions. */
-#define XID_SPAN	UINT64CONST(0x80000000)
+#define XID_SPAN UINT64CONST(0x80000000)
 
 typedef struct Change
 {
 	FullTransactionId xid;
-	FullTransactionId next;		/* not assigned yet when xid could be seen */
+	FullTransactionId next; /* not assigned yet when xid could be seen */
 } Change;
 
 typedef struct Slot
 {
-	slock_t		mutex;
-	uint64		generation;
-	FullTransactionId open[NOPEN];	/* invalid: free */
+	slock_t mutex;
+	uint64 generation;
+	FullTransactionId open[NOPEN];  /* invalid: free */
 	FullTransactionId closed_until; /* greatest that found no place in open */
-	Change		recent[NRECENT];	/* a ring */
-	int			newest;			/* of recent */
-	FullTransactionId older_next;	/* greatest next of those pushed out */
+	Change recent[NRECENT];         /* a ring */
+	int newest;                     /* of recent */
+	FullTransactionId older_next;   /* greatest next of those pushed out */
 } Slot;
 
 typedef struct Shared
 {
-	slock_t		mutex;
-	FullTransactionId first_look;	/* next xid when the cache was first used */
-	Slot		slots[NSLOTS];
+	slock_t mutex;
+	FullTransactionId first_look; /* next xid when the cache was first used */
+	Slot slots[NSLOTS];
 } Shared;
 
 typedef struct Noted
 {
-	PfaSubject	subject;
-	bool		has_place;		/* in open, since opened */
+	PfaSubject subject;
+	bool has_place; /* in open, since opened */
 } Noted;
 
 static Shared *shared;
@@ -70,17 +70,16 @@ static Shared *shared;
 /* What this transaction has changed. */
 static struct
 {
-	int			nnoted;
-	Noted		noted[MAX_NOTED + 1];	/* the last: everything */
-	bool		opened;
-	FullTransactionId xid;		/* since opened */
-	bool		everything_again;	/* see grow_again */
-}			mine;
+	int nnoted;
+	Noted noted[MAX_NOTED + 1]; /* the last: everything */
+	bool opened;
+	FullTransactionId xid; /* since opened */
+	bool everything_again; /* see grow_again */
+} mine;
 
 static const PfaSubject everything = {PFA_SUBJECT_EVERYTHING};
 
-void		(*pfa_generation_changed_hook) (const PfaSubject *subjects,
-											int nsubjects);
+void (*pfa_generation_changed_hook)(const PfaSubject *subjects, int nsubjects);
 
 /* ---- set-up ---- */
 
@@ -93,7 +92,7 @@ pfa_generation_shmem_size(void)
 void
 pfa_generation_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("pfa_vanguard generations", sizeof(Shared),
@@ -134,8 +133,8 @@ pfa_subject_set(PfaSubject *subject, PfaSubjectKind kind,
 static Slot *
 slot_of(const PfaSubject *subject)
 {
-	uint64		seed = ((uint64) MyDatabaseId << 8) | subject->kind;
-	uint64		hash;
+	uint64 seed = ((uint64) MyDatabaseId << 8) | subject->kind;
+	uint64 hash;
 
 	hash = hash_bytes_extended((const unsigned char *) subject->organization,
 							   strlen(subject->organization), seed);
@@ -157,7 +156,7 @@ greater(FullTransactionId a, FullTransactionId b)
 static bool
 open_change(Slot *slot, FullTransactionId xid)
 {
-	bool		placed = false;
+	bool placed = false;
 
 	SpinLockAcquire(&slot->mutex);
 	for (int i = 0; i < NOPEN && !placed; i++)
@@ -180,7 +179,7 @@ open_change(Slot *slot, FullTransactionId xid)
 static void
 push_recent(Slot *slot, Change change)
 {
-	Change	   *oldest;
+	Change *oldest;
 
 	slot->newest = (slot->newest + 1) % NRECENT;
 	oldest = &slot->recent[slot->newest];
@@ -194,11 +193,10 @@ push_recent(Slot *slot, Change change)
  * been settled by a reader.
  */
 static void
-settle_change(Slot *slot, FullTransactionId xid, bool had_place,
-			  bool committed)
+settle_change(Slot *slot, FullTransactionId xid, bool had_place, bool committed)
 {
-	Change		change = {xid, ReadNextFullTransactionId()};
-	bool		settled = had_place;
+	Change change = {xid, ReadNextFullTransactionId()};
+	bool settled = had_place;
 
 	SpinLockAcquire(&slot->mutex);
 	for (int i = 0; i < NOPEN && had_place; i++)
@@ -276,9 +274,8 @@ pfa_generation_note_everything(void)
 }
 
 void
-pfa_generation_note(PfaSubjectKind kind,
-					const char *organization, int organization_len,
-					const char *user, int user_len)
+pfa_generation_note(PfaSubjectKind kind, const char *organization,
+					int organization_len, const char *user, int user_len)
 {
 	PfaSubject *subject;
 
@@ -302,9 +299,9 @@ bool
 pfa_generation_noted(const PfaSubject *subject)
 {
 	return mine.nnoted > 0 &&
-		is_noted(subject->kind,
-				 subject->organization, strlen(subject->organization),
-				 subject->user, strlen(subject->user));
+		is_noted(subject->kind, subject->organization,
+				 strlen(subject->organization), subject->user,
+				 strlen(subject->user));
 }
 
 /* ---- the transaction's end ---- */
@@ -336,7 +333,7 @@ forget_noted(void)
 static void
 tell_changed(void)
 {
-	PfaSubject	subjects[MAX_NOTED + 1];
+	PfaSubject subjects[MAX_NOTED + 1];
 
 	if (pfa_generation_changed_hook == NULL)
 		return;
@@ -372,7 +369,7 @@ static void
 grow_again(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 		   void *arg)
 {
-	Slot	   *slot;
+	Slot *slot;
 
 	if (!mine.everything_again || phase != RESOURCE_RELEASE_AFTER_LOCKS ||
 		!is_top_level)
@@ -434,8 +431,8 @@ has_ended_by(Snapshot snapshot, FullTransactionId full)
 {
 	TransactionId xid = XidFromFullTransactionId(full);
 
-	return TransactionIdPrecedes(xid, snapshot->xmin) ||
-		is_ancient(full) || !XidInMVCCSnapshot(xid, snapshot);
+	return TransactionIdPrecedes(xid, snapshot->xmin) || is_ancient(full) ||
+		!XidInMVCCSnapshot(xid, snapshot);
 }
 
 /* Whether the snapshot was taken when all below next had ended, or next had. */
@@ -446,8 +443,7 @@ is_younger_than(Snapshot snapshot, FullTransactionId next)
 
 	return !FullTransactionIdIsValid(next) ||
 		TransactionIdFollowsOrEquals(snapshot->xmin, xid) ||
-		TransactionIdFollows(snapshot->xmax, xid) ||
-		is_ancient(next);
+		TransactionIdFollows(snapshot->xmax, xid) || is_ancient(next);
 }
 
 static void
@@ -462,7 +458,7 @@ static bool
 has_committed(FullTransactionId xid)
 {
 	LOCAL_FCINFO(fcinfo, 1);
-	Datum		status;
+	Datum status;
 
 	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = FullTransactionIdGetDatum(xid);
@@ -480,7 +476,7 @@ has_committed(FullTransactionId xid)
 static void
 settle_for_another(const PfaSubject *subject, FullTransactionId xid)
 {
-	bool		committed = has_committed(xid);
+	bool committed = has_committed(xid);
 
 	settle_change(slot_of(subject), xid, true, committed);
 	if (committed && pfa_generation_changed_hook != NULL)
@@ -491,7 +487,7 @@ settle_for_another(const PfaSubject *subject, FullTransactionId xid)
 static bool
 settle_ended(const PfaSubject *subject, Snapshot snapshot, const Slot *slot)
 {
-	bool		any = false;
+	bool any = false;
 
 	for (int i = 0; i < NOPEN; i++)
 	{
@@ -523,7 +519,7 @@ static bool
 shown_generation(const PfaSubject *subject, Snapshot snapshot,
 				 uint64 *generation)
 {
-	Slot		copy;
+	Slot copy;
 
 	do
 	{
@@ -563,7 +559,7 @@ static uint64
 count_older(Snapshot snapshot)
 {
 	TransactionId first = first_look();
-	uint64		n = 0;
+	uint64 n = 0;
 
 	if (!TransactionIdIsValid(first) ||
 		!TransactionIdPrecedes(snapshot->xmin, first))
@@ -586,10 +582,9 @@ is_usable(Snapshot snapshot)
 }
 
 bool
-pfa_generation_stamp(const PfaSubject *subjects, int nsubjects,
-					 PfaStamp *stamp)
+pfa_generation_stamp(const PfaSubject *subjects, int nsubjects, PfaStamp *stamp)
 {
-	Snapshot	snapshot;
+	Snapshot snapshot;
 
 	Assert(nsubjects <= PFA_STAMP_SUBJECTS);
 	memset(stamp, 0, sizeof(*stamp));
@@ -620,8 +615,8 @@ pfa_stamp_equal(const PfaStamp *a, const PfaStamp *b)
 uint64
 pfa_generation_now(const PfaSubject *subject)
 {
-	Slot	   *slot = slot_of(subject);
-	uint64		generation;
+	Slot *slot = slot_of(subject);
+	uint64 generation;
 
 	SpinLockAcquire(&slot->mutex);
 	generation = slot->generation;

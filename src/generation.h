@@ -59,24 +59,24 @@
 #include "postgres.h"
 #include "utils/snapshot.h"
 
-#define PFA_SUBJECT_ORGANIZATION_LEN	64	/* bytes, with the NUL */
-#define PFA_SUBJECT_USER_LEN			256
+#define PFA_SUBJECT_ORGANIZATION_LEN 64 /* bytes, with the NUL */
+#define PFA_SUBJECT_USER_LEN         256
 
 typedef enum PfaSubjectKind
 {
-	PFA_SUBJECT_EVERYTHING,		/* all others: they need not be named */
-	PFA_SUBJECT_RECORDS,		/* mirror and committed changes of an
+	PFA_SUBJECT_EVERYTHING, /* all others: they need not be named */
+	PFA_SUBJECT_RECORDS,    /* mirror and committed changes of an
 								 * organization, and when it was synced */
-	PFA_SUBJECT_DRAFTS,			/* of a user in an organization */
-	PFA_SUBJECT_CONFIG,			/* settings and mapping of an organization */
-	PFA_SUBJECT_USER			/* what a user may do, anywhere */
+	PFA_SUBJECT_DRAFTS,     /* of a user in an organization */
+	PFA_SUBJECT_CONFIG,     /* settings and mapping of an organization */
+	PFA_SUBJECT_USER        /* what a user may do, anywhere */
 } PfaSubjectKind;
 
 typedef struct PfaSubject
 {
 	PfaSubjectKind kind;
-	char		organization[PFA_SUBJECT_ORGANIZATION_LEN];
-	char		user[PFA_SUBJECT_USER_LEN];
+	char organization[PFA_SUBJECT_ORGANIZATION_LEN];
+	char user[PFA_SUBJECT_USER_LEN];
 } PfaSubject;
 
 /*
@@ -92,9 +92,9 @@ extern bool pfa_subject_set(PfaSubject *subject, PfaSubjectKind kind,
  * This transaction changes the subject.  Names need no terminating NUL.  It
  * raises no error, and costs a comparison where the last note was the same.
  */
-extern void pfa_generation_note(PfaSubjectKind kind,
-								const char *organization, int organization_len,
-								const char *user, int user_len);
+extern void
+pfa_generation_note(PfaSubjectKind kind, const char *organization,
+					int organization_len, const char *user, int user_len);
 extern void pfa_generation_note_everything(void);
 /* Whether this transaction has changed it. */
 extern bool pfa_generation_noted(const PfaSubject *subject);
@@ -105,19 +105,19 @@ extern bool pfa_generation_noted(const PfaSubject *subject);
  * or, after COMMIT PREPARED, by the first who finds out.  Set by cache/, which
  * stands above.
  */
-extern void (*pfa_generation_changed_hook) (const PfaSubject *subjects,
-											int nsubjects);
+extern void (*pfa_generation_changed_hook)(const PfaSubject *subjects,
+										   int nsubjects);
 
 /* ---- readers ---- */
 
-#define PFA_STAMP_SUBJECTS	2
+#define PFA_STAMP_SUBJECTS 2
 
 /* Two answers of one key are of the same state if their stamps are equal. */
 typedef struct PfaStamp
 {
-	uint64		everything;
-	uint64		generations[PFA_STAMP_SUBJECTS];	/* 0: none */
-	uint64		older;			/* running transactions older than the cache */
+	uint64 everything;
+	uint64 generations[PFA_STAMP_SUBJECTS]; /* 0: none */
+	uint64 older; /* running transactions older than the cache */
 } PfaStamp;
 
 /*
@@ -138,6 +138,6 @@ extern uint64 pfa_generation_now(const PfaSubject *subject);
 /* ---- for shmem.c and pfa_vanguard.c ---- */
 extern Size pfa_generation_shmem_size(void);
 extern void pfa_generation_shmem_startup(void);
-extern void pfa_generation_init(void);	/* transaction callbacks */
+extern void pfa_generation_init(void); /* transaction callbacks */
 
-#endif							/* PFA_GENERATION_H */
+#endif /* PFA_GENERATION_H */

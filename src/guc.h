@@ -14,23 +14,23 @@ typedef enum PfaCacheBackendSetting
 	PFA_CACHE_BACKEND_REDIS
 } PfaCacheBackendSetting;
 
-extern int	pfa_guc_cache_backend;	/* PfaCacheBackendSetting */
-extern int	pfa_guc_cache_size; /* kB */
+extern int pfa_guc_cache_backend; /* PfaCacheBackendSetting */
+extern int pfa_guc_cache_size;    /* kB */
 extern bool pfa_guc_prewarm;
 extern char *pfa_guc_redis_key_prefix;
 extern char *pfa_guc_redis_password_file;
-extern int	pfa_guc_redis_timeout;	/* ms */
+extern int pfa_guc_redis_timeout; /* ms */
 extern char *pfa_guc_redis_url;
 extern bool pfa_guc_enabled;
 extern bool pfa_guc_write_back;
-extern int	pfa_guc_max_concurrent_syncs;
+extern int pfa_guc_max_concurrent_syncs;
 extern double pfa_guc_max_delete_fraction;
 extern char *pfa_guc_allowed_hosts;
-extern int	pfa_guc_run_retention;	/* minutes */
-extern int	pfa_guc_event_retention;	/* minutes */
-extern int	pfa_guc_view_refresh_interval;	/* seconds */
-extern int	pfa_guc_max_organizations;
-extern int	pfa_guc_slow_query_threshold;	/* milliseconds; -1: none is slow */
+extern int pfa_guc_run_retention;         /* minutes */
+extern int pfa_guc_event_retention;       /* minutes */
+extern int pfa_guc_view_refresh_interval; /* seconds */
+extern int pfa_guc_max_organizations;
+extern int pfa_guc_slow_query_threshold; /* milliseconds; -1: none is slow */
 extern bool pfa_guc_track_statements;
 
 extern void pfa_guc_define(void);
@@ -41,4 +41,4 @@ extern void pfa_guc_define(void);
  */
 extern const char *pfa_guc_user_id(void);
 
-#endif							/* PFA_GUC_H */
+#endif /* PFA_GUC_H */

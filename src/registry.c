@@ -28,29 +28,29 @@
 
 #include "registry.h"
 
-#define MAX_WORKERS		256
-#define MAX_BARS		64
+#define MAX_WORKERS 256
+#define MAX_BARS    64
 
 typedef struct Worker
 {
-	int			pid;			/* 0: free */
+	int pid; /* 0: free */
 	PfaWorkerKind kind;
-	Oid			database;
+	Oid database;
 } Worker;
 
 typedef struct Bar
 {
-	Oid			database;		/* InvalidOid: free */
-	int			pid;			/* whose command it serves */
+	Oid database; /* InvalidOid: free */
+	int pid;      /* whose command it serves */
 } Bar;
 
 typedef struct Shared
 {
 	TimestampTz started_at;
-	Worker		workers[MAX_WORKERS];
-	Bar			bars[MAX_BARS];
+	Worker workers[MAX_WORKERS];
+	Bar bars[MAX_BARS];
 	PfaDatabase databases[PFA_MAX_DATABASES];
-	PfaSlot		slots[PFA_MAX_SLOTS];
+	PfaSlot slots[PFA_MAX_SLOTS];
 } Shared;
 
 static Shared *shared;
@@ -59,18 +59,18 @@ static LWLock *lock;
 /* This process's part, to be taken back at exit. */
 static struct
 {
-	bool		exit_registered;
-	PfaSlot    *slot;
-	int			nbars;
-	bool		wake_scheduler;
-	bool		wake_launcher;
-	bool		request_look;
-	bool		dismiss_workers;
-}			mine;
+	bool exit_registered;
+	PfaSlot *slot;
+	int nbars;
+	bool wake_scheduler;
+	bool wake_launcher;
+	bool request_look;
+	bool dismiss_workers;
+} mine;
 
 static PfaSlot local_slot;
 
-bool		(*pfa_helper_start) (PfaSlot *slot);
+bool (*pfa_helper_start)(PfaSlot *slot);
 
 /* ---- set-up ---- */
 
@@ -83,7 +83,7 @@ pfa_registry_shmem_size(void)
 void
 pfa_registry_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("pfa_vanguard", sizeof(Shared), &found);
@@ -94,7 +94,7 @@ pfa_registry_shmem_startup(void)
 		shared->started_at = GetCurrentTimestamp();
 		for (int i = 0; i < PFA_MAX_SLOTS; i++)
 		{
-			PfaSlot    *slot = &shared->slots[i];
+			PfaSlot *slot = &shared->slots[i];
 
 			pg_atomic_init_u32(&slot->in_use, 0);
 			pg_atomic_init_u32(&slot->cancel, 0);
@@ -123,7 +123,7 @@ pfa_registry_started_at(void)
 static void
 set_latch_of(int pid)
 {
-	PGPROC	   *proc = pid == 0 ? NULL : BackendPidGetProc(pid);
+	PGPROC *proc = pid == 0 ? NULL : BackendPidGetProc(pid);
 
 	if (proc != NULL)
 		SetLatch(&proc->procLatch);
@@ -135,19 +135,19 @@ set_latch_of(int pid)
 static Worker
 remove_worker(void)
 {
-	Worker		removed = {0};
+	Worker removed = {0};
 
 	for (int i = 0; i < MAX_WORKERS; i++)
 	{
-		Worker	   *worker = &shared->workers[i];
+		Worker *worker = &shared->workers[i];
 
 		if (worker->pid != MyProcPid)
 			continue;
 		removed = *worker;
 		worker->pid = 0;
 	}
-	for (int i = 0; removed.kind == PFA_WORKER_SCHEDULER &&
-		 i < PFA_MAX_DATABASES; i++)
+	for (int i = 0;
+		 removed.kind == PFA_WORKER_SCHEDULER && i < PFA_MAX_DATABASES; i++)
 	{
 		if (shared->databases[i].oid == removed.database)
 			shared->databases[i].waiting_since = 0;
@@ -159,7 +159,7 @@ static Oid
 longest_waiting(void)
 {
 	const PfaDatabase *longest = NULL;
-	Oid			database;
+	Oid database;
 
 	LWLockAcquire(lock, LW_SHARED);
 	for (int i = 0; i < PFA_MAX_DATABASES; i++)
@@ -183,7 +183,7 @@ longest_waiting(void)
 static void
 wake_others(const Worker *worker)
 {
-	Oid			next;
+	Oid next;
 
 	if (worker->pid == 0 || worker->kind == PFA_WORKER_LAUNCHER)
 		return;
@@ -201,8 +201,8 @@ wake_others(const Worker *worker)
 static void
 leave(int code, Datum arg)
 {
-	Worker		removed;
-	bool		barred = mine.nbars > 0;
+	Worker removed;
+	bool barred = mine.nbars > 0;
 
 	if (mine.slot != NULL)
 		pfa_slot_release(mine.slot);
@@ -265,8 +265,8 @@ pfa_slot_acquire(int64 run_id, const char *organization_id)
 	leave_at_exit();
 	for (int i = 0; i < PFA_MAX_SLOTS; i++)
 	{
-		PfaSlot    *slot = &shared->slots[i];
-		uint32		expected = 0;
+		PfaSlot *slot = &shared->slots[i];
+		uint32 expected = 0;
 
 		if (!pg_atomic_compare_exchange_u32(&slot->in_use, &expected, 1))
 			continue;
@@ -280,7 +280,7 @@ pfa_slot_acquire(int64 run_id, const char *organization_id)
 PfaSlot *
 pfa_slot_create_local(int64 run_id, const char *organization_id)
 {
-	PfaSlot    *slot = &local_slot;
+	PfaSlot *slot = &local_slot;
 
 	memset(slot, 0, sizeof(PfaSlot));
 	pg_atomic_init_u32(&slot->in_use, 1);
@@ -316,7 +316,7 @@ pfa_slot_find(Oid database, int64 run_id)
 {
 	for (int i = 0; shared != NULL && i < PFA_MAX_SLOTS; i++)
 	{
-		PfaSlot    *slot = &shared->slots[i];
+		PfaSlot *slot = &shared->slots[i];
 
 		if (pg_atomic_read_u32(&slot->in_use) && slot->database == database &&
 			slot->run_id == run_id)
@@ -328,8 +328,8 @@ pfa_slot_find(Oid database, int64 run_id)
 bool
 pfa_slot_cancel(int64 run_id)
 {
-	PfaSlot    *slot = pfa_slot_find(MyDatabaseId, run_id);
-	bool		found;
+	PfaSlot *slot = pfa_slot_find(MyDatabaseId, run_id);
+	bool found;
 
 	if (slot == NULL)
 		return false;
@@ -348,7 +348,7 @@ int
 pfa_slot_index(const PfaSlot *slot)
 {
 	return slot == &local_slot || shared == NULL ? -1 :
-		(int) (slot - shared->slots);
+												   (int) (slot - shared->slots);
 }
 
 PfaSlot *
@@ -374,7 +374,7 @@ is_barred(Oid database)
 bool
 pfa_worker_enter(PfaWorkerKind kind, Oid database)
 {
-	bool		entered = false;
+	bool entered = false;
 
 	leave_at_exit();
 
@@ -385,7 +385,7 @@ pfa_worker_enter(PfaWorkerKind kind, Oid database)
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int i = 0; !is_barred(database) && i < MAX_WORKERS; i++)
 	{
-		Worker	   *worker = &shared->workers[i];
+		Worker *worker = &shared->workers[i];
 
 		if (worker->pid != 0)
 			continue;
@@ -402,7 +402,7 @@ pfa_worker_enter(PfaWorkerKind kind, Oid database)
 int
 pfa_worker_count(PfaWorkerKind kind, Oid database)
 {
-	int			n = 0;
+	int n = 0;
 
 	LWLockAcquire(lock, LW_SHARED);
 	for (int i = 0; i < MAX_WORKERS; i++)
@@ -420,7 +420,7 @@ pfa_worker_count(PfaWorkerKind kind, Oid database)
 int
 pfa_worker_rank(PfaWorkerKind kind)
 {
-	int			n = 0;
+	int n = 0;
 
 	LWLockAcquire(lock, LW_SHARED);
 	for (int i = 0; i < MAX_WORKERS; i++)
@@ -439,7 +439,7 @@ pfa_worker_rank(PfaWorkerKind kind)
 bool
 pfa_worker_known(int pid)
 {
-	bool		known = false;
+	bool known = false;
 
 	LWLockAcquire(lock, LW_SHARED);
 	for (int i = 0; !known && i < MAX_WORKERS; i++)
@@ -485,7 +485,7 @@ pfa_database_unbar(Oid database)
 bool
 pfa_database_is_barred(Oid database)
 {
-	bool		barred;
+	bool barred;
 
 	LWLockAcquire(lock, LW_SHARED);
 	barred = is_barred(database);
@@ -530,7 +530,7 @@ int
 pfa_database_dismiss(Oid database)
 {
 	PfaDatabase *entry;
-	int			n = 0;
+	int n = 0;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MAX_WORKERS; i++)
@@ -582,7 +582,7 @@ void
 pfa_database_set_state(Oid database, PfaDatabaseState state)
 {
 	PfaDatabase *entry;
-	bool		changed = false;
+	bool changed = false;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = find_database(database, true);
@@ -617,7 +617,7 @@ pfa_database_others_wait(Oid database)
 {
 	PfaDatabase *entry;
 	TimestampTz since;
-	bool		wait = false;
+	bool wait = false;
 
 	LWLockAcquire(lock, LW_SHARED);
 	entry = find_database(database, false);
@@ -654,7 +654,7 @@ uint32
 pfa_database_claims(void)
 {
 	PfaDatabase *entry;
-	uint32		claims;
+	uint32 claims;
 
 	LWLockAcquire(lock, LW_SHARED);
 	entry = find_database(MyDatabaseId, false);
@@ -668,7 +668,7 @@ pfa_database_claims(void)
 int
 pfa_worker_pid(PfaWorkerKind kind, Oid database)
 {
-	int			pid = 0;
+	int pid = 0;
 
 	LWLockAcquire(lock, LW_SHARED);
 	for (int i = 0; pid == 0 && i < MAX_WORKERS; i++)

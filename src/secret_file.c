@@ -17,13 +17,13 @@
 
 #include "secret_file.h"
 
-#define SECRET_FILE_SIZE	4096
+#define SECRET_FILE_SIZE 4096
 
 static void
 check_file(int fd, const char *option, const char *path)
 {
 	struct stat st;
-	mode_t		refused;
+	mode_t refused;
 
 	if (fstat(fd, &st) != 0)
 		ereport(ERROR,
@@ -35,24 +35,28 @@ check_file(int fd, const char *option, const char *path)
 				 errmsg("file \"%s\" of option \"%s\" is not a regular file",
 						path, option)));
 	if (st.st_uid != geteuid() && st.st_uid != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("file \"%s\" of option \"%s\" must be owned by the database user or root",
-						path, option),
-				 errhint("Run chown on it, then chmod 600.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg(
+				 "file \"%s\" of option \"%s\" must be owned by the database user or root",
+				 path, option),
+			 errhint("Run chown on it, then chmod 600.")));
 
 	/*
 	 * As with ssl_key_file: a file of root's is of use only where the server
 	 * is let in through the group.
 	 */
 	refused = st.st_uid == geteuid() ? S_IRWXG | S_IRWXO :
-		S_IWGRP | S_IXGRP | S_IRWXO;
+									   S_IWGRP | S_IXGRP | S_IRWXO;
 	if ((st.st_mode & refused) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("file \"%s\" of option \"%s\" can be accessed by others",
-						path, option),
-				 errhint("Run chmod 600 on it, or chmod 640 where it is owned by root.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("file \"%s\" of option \"%s\" can be accessed by others",
+					path, option),
+			 errhint(
+				 "Run chmod 600 on it, or chmod 640 where it is owned by root.")));
 	if (st.st_size > SECRET_FILE_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -64,17 +68,17 @@ check_file(int fd, const char *option, const char *path)
 static int
 read_bytes(int fd, const char *path, char *buffer)
 {
-	int			len = 0;
+	int len = 0;
 
 	while (len < SECRET_FILE_SIZE)
 	{
-		ssize_t		n = read(fd, buffer + len, SECRET_FILE_SIZE - len);
+		ssize_t n = read(fd, buffer + len, SECRET_FILE_SIZE - len);
 
 		if (n == 0)
 			break;
 		if (n < 0 && errno != EINTR)
 		{
-			int			save_errno = errno;
+			int save_errno = errno;
 
 			explicit_bzero(buffer, len);
 			errno = save_errno;
@@ -95,22 +99,21 @@ read_bytes(int fd, const char *path, char *buffer)
 }
 
 char *
-pfa_secret_file_read(const char *option, const char *path,
-					 PfaSecretCheck check)
+pfa_secret_file_read(const char *option, const char *path, PfaSecretCheck check)
 {
-	char		buffer[SECRET_FILE_SIZE + 1];
-	char		secret_option[NAMEDATALEN];
+	char buffer[SECRET_FILE_SIZE + 1];
+	char secret_option[NAMEDATALEN];
 	const char *reason = "must not hold a null byte";
-	char	   *secret = NULL;
-	int			fd;
-	int			len;
+	char *secret = NULL;
+	int fd;
+	int len;
 
 	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	if (fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\" of option \"%s\": %m",
-						path, option)));
+				 errmsg("could not open file \"%s\" of option \"%s\": %m", path,
+						option)));
 	check_file(fd, option, path);
 	len = read_bytes(fd, path, buffer);
 	CloseTransientFile(fd);

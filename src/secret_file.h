@@ -8,8 +8,8 @@
 #include "postgres.h"
 
 /* May value be that of an option?  If not, why. */
-typedef bool (*PfaSecretCheck) (const char *option, const char *value,
-								const char **reason);
+typedef bool (*PfaSecretCheck)(const char *option, const char *value,
+							   const char **reason);
 
 /*
  * The secret in the file that option, whose name ends in _file, names; palloc'd:
@@ -19,4 +19,4 @@ typedef bool (*PfaSecretCheck) (const char *option, const char *value,
 extern char *pfa_secret_file_read(const char *option, const char *path,
 								  PfaSecretCheck check);
 
-#endif							/* PFA_SECRET_FILE_H */
+#endif /* PFA_SECRET_FILE_H */

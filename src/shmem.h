@@ -8,4 +8,4 @@
 /* From _PG_init, while shared_preload_libraries is processed. */
 extern void pfa_shmem_init(void);
 
-#endif							/* PFA_SHMEM_H */
+#endif /* PFA_SHMEM_H */

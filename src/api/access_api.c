@@ -28,11 +28,10 @@ pfa_current_user_id(PG_FUNCTION_ARGS)
 Datum
 pfa_my_organizations(PG_FUNCTION_ARGS)
 {
-	text	   *word = PG_GETARG_TEXT_PP(0);
-	PfaRole		role = pfa_role_parse(VARDATA_ANY(word),
-									  VARSIZE_ANY_EXHDR(word));
-	Datum	   *organizations;
-	int			n;
+	text *word = PG_GETARG_TEXT_PP(0);
+	PfaRole role = pfa_role_parse(VARDATA_ANY(word), VARSIZE_ANY_EXHDR(word));
+	Datum *organizations;
+	int n;
 
 	if (role == PFA_ROLE_NONE)
 		ereport(ERROR,
@@ -40,8 +39,8 @@ pfa_my_organizations(PG_FUNCTION_ARGS)
 				 errmsg("unknown role \"%s\"", text_to_cstring(word)),
 				 errhint("Roles are viewer, editor and admin.")));
 	n = pfa_caller_organizations(role, &organizations);
-	PG_RETURN_ARRAYTYPE_P(construct_array(organizations, n, TEXTOID, -1,
-										  false, TYPALIGN_INT));
+	PG_RETURN_ARRAYTYPE_P(
+		construct_array(organizations, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 static Jsonb *
@@ -53,8 +52,8 @@ compute_config(void *arg)
 /* pfa_organization_config(organization_id text) returns jsonb, strict */
 PFA_API_FUNCTION(pfa_organization_config, PFA_ENDPOINT_ORGANIZATION_CONFIG)
 {
-	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Jsonb	   *config;
+	char *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Jsonb *config;
 
 	pfa_caller_require(organization_id, PFA_ROLE_VIEWER);
 	config = pfa_cached_config(organization_id, compute_config,
@@ -76,8 +75,8 @@ compute_permissions(void *arg)
 /* pfa_own_permissions() returns jsonb: pfa_permissions() of the caller */
 PFA_API_FUNCTION(pfa_own_permissions, PFA_ENDPOINT_PERMISSIONS)
 {
-	char	   *user_id = pstrdup(pfa_caller_id());
+	char *user_id = pstrdup(pfa_caller_id());
 
-	PG_RETURN_JSONB_P(pfa_cached_permissions(user_id, compute_permissions,
-											 user_id));
+	PG_RETURN_JSONB_P(
+		pfa_cached_permissions(user_id, compute_permissions, user_id));
 }

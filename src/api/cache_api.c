@@ -25,7 +25,7 @@
 #include "catalog/user_organization.h"
 #include "metrics/counters.h"
 
-#define MAX_TTL_MS	(30 * INT64CONST(86400000))
+#define MAX_TTL_MS (30 * INT64CONST(86400000))
 
 /* ---- who may ask for what ---- */
 
@@ -42,14 +42,16 @@ static void
 check_speaks_for_users(void)
 {
 	if (pfa_caller_is_owner() ||
-		pg_parameter_aclcheck("pfa_vanguard.user_id", GetUserId(),
-							  ACL_SET) == ACLCHECK_OK)
+		pg_parameter_aclcheck("pfa_vanguard.user_id", GetUserId(), ACL_SET) ==
+			ACLCHECK_OK)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for the cache"),
-			 errdetail("Values in it are for roles that may speak for users."),
-			 errhint("GRANT SET ON PARAMETER pfa_vanguard.user_id TO the role of the application.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("permission denied for the cache"),
+		 errdetail("Values in it are for roles that may speak for users."),
+		 errhint(
+			 "GRANT SET ON PARAMETER pfa_vanguard.user_id TO the role of the application.")));
 }
 
 static void
@@ -90,9 +92,9 @@ check_key(const char *key, PfaCacheItem *item)
 /* pfa_cache_get(key text) returns jsonb, strict */
 PFA_API_FUNCTION(pfa_cache_get, PFA_ENDPOINT_CACHE_GET)
 {
-	char	   *key = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *key = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	PfaCacheItem item;
-	Jsonb	   *value;
+	Jsonb *value;
 
 	(void) check_key(key, &item);
 	value = pfa_cached_value(&item);
@@ -104,10 +106,11 @@ PFA_API_FUNCTION(pfa_cache_get, PFA_ENDPOINT_CACHE_GET)
 static int64
 get_ttl(FunctionCallInfo fcinfo, int arg)
 {
-	Interval   *ttl = PG_GETARG_INTERVAL_P(arg);
+	Interval *ttl = PG_GETARG_INTERVAL_P(arg);
 	/* In floating point: an interval may be longer than int64 microseconds. */
-	double		ms = ttl->time / 1000.0 +
-		(ttl->day + (double) ttl->month * DAYS_PER_MONTH) * SECS_PER_DAY * 1000.0;
+	double ms = ttl->time / 1000.0 +
+		(ttl->day + (double) ttl->month * DAYS_PER_MONTH) * SECS_PER_DAY *
+			1000.0;
 
 	if (ms >= 1 && ms <= (double) MAX_TTL_MS)
 		return (int64) ms;
@@ -120,17 +123,19 @@ get_ttl(FunctionCallInfo fcinfo, int arg)
 PFA_API_FUNCTION(pfa_cache_set, PFA_ENDPOINT_CACHE_SET)
 {
 	PfaCacheItem item;
-	char	   *key;
+	char *key;
 
 	check_not_null(fcinfo, 0, "key");
 	check_not_null(fcinfo, 1, "value");
 	check_not_null(fcinfo, 2, "ttl");
 	key = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (check_key(key, &item) == PFA_KEY_FILLED)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("key \"%s\" is filled by the database itself", key),
-				 errhint("Call pfa_get, pfa_stats, pfa_organization_config or pfa_permissions, which keep their answers, or choose another key.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("key \"%s\" is filled by the database itself", key),
+			 errhint(
+				 "Call pfa_get, pfa_stats, pfa_organization_config or pfa_permissions, which keep their answers, or choose another key.")));
 	item.ttl_ms = get_ttl(fcinfo, 2);
 	PG_RETURN_BOOL(pfa_cached_keep(&item, PG_GETARG_JSONB_P(1)));
 }
@@ -144,19 +149,20 @@ check_pattern(const char *pattern)
 {
 	const char *colon = strchr(pattern, ':');
 	const char *name = colon == NULL ? NULL : colon + 1;
-	size_t		len;
+	size_t len;
 
 	if (pfa_caller_is_owner())
 		return;
 	len = name == NULL ? 0 : strcspn(name, ":*?[\\");
 	if (len == 0 || name[len] != ':' ||
-		(strncmp(pattern, "pfa:", 4) != 0 &&
-		 strncmp(pattern, "org:", 4) != 0 &&
+		(strncmp(pattern, "pfa:", 4) != 0 && strncmp(pattern, "org:", 4) != 0 &&
 		 strncmp(pattern, "user:", 5) != 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for pattern \"%s\"", pattern),
-				 errdetail("Who does not own the extension may invalidate pfa:ORGANIZATION:..., org:ORGANIZATION:... and user:USER:..., of organizations and users of its own.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for pattern \"%s\"", pattern),
+			 errdetail(
+				 "Who does not own the extension may invalidate pfa:ORGANIZATION:..., org:ORGANIZATION:... and user:USER:..., of organizations and users of its own.")));
 	if (pattern[0] == 'u')
 		check_user(pfa_cache_key_parse(&name));
 	else
@@ -166,7 +172,7 @@ check_pattern(const char *pattern)
 /* pfa_cache_invalidate(pattern text) returns bigint, strict */
 PFA_API_FUNCTION(pfa_cache_invalidate, PFA_ENDPOINT_CACHE_INVALIDATE)
 {
-	char	   *pattern = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *pattern = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	check_pattern(pattern);
 	PG_RETURN_INT64(pfa_cache_remove(pattern));
@@ -176,13 +182,13 @@ PFA_API_FUNCTION(pfa_cache_invalidate, PFA_ENDPOINT_CACHE_INVALIDATE)
 
 PG_FUNCTION_INFO_V1(pfa_cache_stats_rows);
 
-#define STATS_COLUMNS	16
+#define STATS_COLUMNS 16
 
 typedef struct StatsRow
 {
-	int			n;
-	Datum		values[STATS_COLUMNS];
-	bool		nulls[STATS_COLUMNS];
+	int n;
+	Datum values[STATS_COLUMNS];
+	bool nulls[STATS_COLUMNS];
 } StatsRow;
 
 static void
@@ -203,17 +209,18 @@ static void
 return_stats(ReturnSetInfo *result, const PfaCacheStats *stats,
 			 const char *keyspace, const PfaCacheKeyspaceStats *counts)
 {
-	StatsRow	row = {0};
-	bool		all = strcmp(keyspace, "all") == 0;
-	uint64		lookups = counts->hits + counts->misses;
+	StatsRow row = {0};
+	bool all = strcmp(keyspace, "all") == 0;
+	uint64 lookups = counts->hits + counts->misses;
 
 	add_value(&row, CStringGetTextDatum(keyspace), false);
 	add_value(&row, CStringGetTextDatum(stats->backend), false);
 	add_value(&row, BoolGetDatum(stats->up), false);
 	add_count(&row, counts->hits, false);
 	add_count(&row, counts->misses, false);
-	add_value(&row, Float8GetDatum(lookups == 0 ? 0 :
-								   (double) counts->hits / lookups),
+	add_value(&row,
+			  Float8GetDatum(lookups == 0 ? 0 :
+											(double) counts->hits / lookups),
 			  lookups == 0);
 	add_count(&row, counts->fills, false);
 	add_count(&row, counts->evictions, false);
@@ -260,9 +267,8 @@ static void
 return_prewarmed(const char *relation, int64 blocks, void *arg)
 {
 	ReturnSetInfo *result = arg;
-	Datum		values[2] = {CStringGetTextDatum(relation),
-	Int64GetDatum(blocks)};
-	bool		nulls[2] = {false, false};
+	Datum values[2] = {CStringGetTextDatum(relation), Int64GetDatum(blocks)};
+	bool nulls[2] = {false, false};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

@@ -25,27 +25,27 @@
 
 PG_FUNCTION_INFO_V1(pfa_note_change);
 
-#define FIRST_COLUMN		1
-#define STATE_LAST_SUCCESS	3	/* of pfa_sync_state */
-#define MEMBER_USER			1	/* of pfa_user_organization */
+#define FIRST_COLUMN       1
+#define STATE_LAST_SUCCESS 3 /* of pfa_sync_state */
+#define MEMBER_USER        1 /* of pfa_user_organization */
 
 typedef struct Word
 {
 	const char *ptr;
-	int			len;
+	int len;
 } Word;
 
 /* "" for a null. */
 static Word
 name_of(HeapTuple tuple, TupleDesc desc, int attno)
 {
-	Word		name = {"", 0};
-	bool		isnull;
-	Datum		value = heap_getattr(tuple, attno, desc, &isnull);
+	Word name = {"", 0};
+	bool isnull;
+	Datum value = heap_getattr(tuple, attno, desc, &isnull);
 
 	if (!isnull)
 	{
-		text	   *t = DatumGetTextPP(value);
+		text *t = DatumGetTextPP(value);
 
 		name.ptr = VARDATA_ANY(t);
 		name.len = VARSIZE_ANY_EXHDR(t);
@@ -65,20 +65,19 @@ name_equals(Word name, const char *text)
 static void
 note_records(HeapTuple tuple, TupleDesc desc)
 {
-	Word		organization = name_of(tuple, desc, FIRST_COLUMN);
+	Word organization = name_of(tuple, desc, FIRST_COLUMN);
 
-	pfa_generation_note(PFA_SUBJECT_RECORDS, organization.ptr,
-						organization.len, "", 0);
+	pfa_generation_note(PFA_SUBJECT_RECORDS, organization.ptr, organization.len,
+						"", 0);
 }
 
 /* A draft is seen by its user only. */
 static void
 note_modification(HeapTuple tuple, TupleDesc desc)
 {
-	Word		organization = name_of(tuple, desc,
-									   PFA_MODIFICATION_ORGANIZATION_ID);
-	Word		user = name_of(tuple, desc, PFA_MODIFICATION_USER_ID);
-	Word		state = name_of(tuple, desc, PFA_MODIFICATION_SYNC_STATE);
+	Word organization = name_of(tuple, desc, PFA_MODIFICATION_ORGANIZATION_ID);
+	Word user = name_of(tuple, desc, PFA_MODIFICATION_USER_ID);
+	Word state = name_of(tuple, desc, PFA_MODIFICATION_SYNC_STATE);
 
 	if (name_equals(state, "modified"))
 		pfa_generation_note(PFA_SUBJECT_DRAFTS, organization.ptr,
@@ -91,16 +90,16 @@ note_modification(HeapTuple tuple, TupleDesc desc)
 static void
 note_config(HeapTuple tuple, TupleDesc desc)
 {
-	Word		organization = name_of(tuple, desc, FIRST_COLUMN);
+	Word organization = name_of(tuple, desc, FIRST_COLUMN);
 
-	pfa_generation_note(PFA_SUBJECT_CONFIG, organization.ptr,
-						organization.len, "", 0);
+	pfa_generation_note(PFA_SUBJECT_CONFIG, organization.ptr, organization.len,
+						"", 0);
 }
 
 static void
 note_member(HeapTuple tuple, TupleDesc desc)
 {
-	Word		user = name_of(tuple, desc, MEMBER_USER);
+	Word user = name_of(tuple, desc, MEMBER_USER);
 
 	pfa_generation_note(PFA_SUBJECT_USER, "", 0, user.ptr, user.len);
 }
@@ -115,16 +114,14 @@ note_mapping(HeapTuple tuple, TupleDesc desc)
 static const struct
 {
 	const char *name;
-	void		(*note) (HeapTuple tuple, TupleDesc desc);
-	bool		is_schedule;
-}			kinds[] = {
-	{"records", note_records, false},
-	{"modification", note_modification, false},
-	{"schedule", note_records, true},
-	{"organization", note_config, false},
-	{"member", note_member, false},
-	{"mapping", note_mapping, false}
-};
+	void (*note)(HeapTuple tuple, TupleDesc desc);
+	bool is_schedule;
+} kinds[] = {{"records", note_records, false},
+			 {"modification", note_modification, false},
+			 {"schedule", note_records, true},
+			 {"organization", note_config, false},
+			 {"member", note_member, false},
+			 {"mapping", note_mapping, false}};
 
 /* ---- the trigger ---- */
 
@@ -147,12 +144,12 @@ kind_of(const Trigger *trigger)
 static bool
 same_success(TriggerData *trigger, TupleDesc desc)
 {
-	bool		old_null;
-	bool		new_null;
-	Datum		old_value = heap_getattr(trigger->tg_trigtuple,
-										 STATE_LAST_SUCCESS, desc, &old_null);
-	Datum		new_value = heap_getattr(trigger->tg_newtuple,
-										 STATE_LAST_SUCCESS, desc, &new_null);
+	bool old_null;
+	bool new_null;
+	Datum old_value = heap_getattr(trigger->tg_trigtuple, STATE_LAST_SUCCESS,
+								   desc, &old_null);
+	Datum new_value = heap_getattr(trigger->tg_newtuple, STATE_LAST_SUCCESS,
+								   desc, &new_null);
 
 	return old_null == new_null && (old_null || old_value == new_value);
 }
@@ -160,9 +157,9 @@ same_success(TriggerData *trigger, TupleDesc desc)
 static HeapTuple
 note_row(TriggerData *trigger)
 {
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	int			kind = kind_of(trigger->tg_trigger);
-	bool		update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	int kind = kind_of(trigger->tg_trigger);
+	bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
 
 	if (update && kinds[kind].is_schedule && same_success(trigger, desc))
 		return trigger->tg_newtuple;
@@ -181,10 +178,12 @@ pfa_note_change(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
 		 !TRIGGER_FIRED_BEFORE(trigger->tg_event)))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called as a trigger before a row changes, or after TRUNCATE",
-						"pfa_note_change")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg(
+				 "function \"%s\" must be called as a trigger before a row changes, or after TRUNCATE",
+				 "pfa_note_change")));
 	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		return PointerGetDatum(note_row(trigger));
 	pfa_generation_note_everything();

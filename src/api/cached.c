@@ -27,14 +27,14 @@
 #include "catalog/cache_watch.h"
 #include "catalog/relations.h"
 
-#define DATA_TTL_MS			(300 * INT64CONST(1000))
-#define STATS_TTL_MS		(300 * INT64CONST(1000))
-#define CONFIG_TTL_MS		(900 * INT64CONST(1000))
-#define PERMISSIONS_TTL_MS	(900 * INT64CONST(1000))
-#define AI_TTL_MS			(3600 * INT64CONST(1000))
+#define DATA_TTL_MS        (300 * INT64CONST(1000))
+#define STATS_TTL_MS       (300 * INT64CONST(1000))
+#define CONFIG_TTL_MS      (900 * INT64CONST(1000))
+#define PERMISSIONS_TTL_MS (900 * INT64CONST(1000))
+#define AI_TTL_MS          (3600 * INT64CONST(1000))
 
-#define DEFAULT_PAGE_SIZE	100
-#define HASH_BYTES			16
+#define DEFAULT_PAGE_SIZE 100
+#define HASH_BYTES        16
 
 /* False where the names are none that there can be. */
 static bool
@@ -71,9 +71,9 @@ fetch(PfaCacheItem *item, bool usable, PfaCacheCompute compute, void *arg)
 static bool
 has_drafts(const char *organization_id, const char *user_id)
 {
-	PfaRead		read;
+	PfaRead read;
 	ScanKeyData keys[2];
-	bool		found;
+	bool found;
 
 	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber,
 				 CStringGetTextDatum(organization_id));
@@ -92,15 +92,13 @@ static bool
 add_viewer(PfaCacheItem *item, StringInfo key, const char *organization_id,
 		   const char *user_id)
 {
-	bool		known = add_subject(item, PFA_SUBJECT_RECORDS, organization_id,
-									NULL);
+	bool known = add_subject(item, PFA_SUBJECT_RECORDS, organization_id, NULL);
 
 	if (known && has_drafts(organization_id, user_id))
 	{
 		appendStringInfoString(key, ":user:");
 		pfa_cache_key_name(key, user_id);
-		known = add_subject(item, PFA_SUBJECT_DRAFTS, organization_id,
-							user_id);
+		known = add_subject(item, PFA_SUBJECT_DRAFTS, organization_id, user_id);
 	}
 	item->key = key->data;
 	return known;
@@ -111,9 +109,9 @@ add_viewer(PfaCacheItem *item, StringInfo key, const char *organization_id,
 static bool
 is_default(const PfaPageRequest *request)
 {
-	return request->page_size == DEFAULT_PAGE_SIZE &&
-		request->cursor == NULL && request->sort.column == NULL &&
-		!request->sort.descending && JB_ROOT_COUNT(request->filters) == 0;
+	return request->page_size == DEFAULT_PAGE_SIZE && request->cursor == NULL &&
+		request->sort.column == NULL && !request->sort.descending &&
+		JB_ROOT_COUNT(request->filters) == 0;
 }
 
 static bool
@@ -127,17 +125,20 @@ static bool
 hash_arguments(const PfaPageRequest *request, char *hex)
 {
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	int32		numbers[3] = {request->page_size,
-		request->sort.column == NULL ? 0 : request->sort.column->attno,
-	request->sort.descending};
-	bool		done;
+	uint8 digest[PG_SHA256_DIGEST_LENGTH];
+	int32 numbers[3] = {request->page_size,
+						request->sort.column == NULL ?
+							0 :
+							request->sort.column->attno,
+						request->sort.descending};
+	bool done;
 
 	/* The cursor ends with its NUL, or is not there: filters follow. */
 	done = hash != NULL && pg_cryptohash_init(hash) >= 0 &&
 		update_hash(hash, numbers, sizeof(numbers)) &&
 		update_hash(hash, request->cursor == NULL ? "" : request->cursor,
-					request->cursor == NULL ? 1 : strlen(request->cursor) + 1) &&
+					request->cursor == NULL ? 1 :
+											  strlen(request->cursor) + 1) &&
 		update_hash(hash, request->filters, VARSIZE(request->filters)) &&
 		pg_cryptohash_final(hash, digest, sizeof(digest)) >= 0;
 	pg_cryptohash_free(hash);
@@ -149,7 +150,7 @@ hash_arguments(const PfaPageRequest *request, char *hex)
 static bool
 page_item(PfaCacheItem *item, const PfaPageRequest *request)
 {
-	char		hex[HASH_BYTES * 2 + 1];
+	char hex[HASH_BYTES * 2 + 1];
 	StringInfoData key;
 
 	item->keyspace = PFA_KEYSPACE_DATA;
@@ -256,13 +257,14 @@ add_named_subject(PfaCacheItem *item, PfaSubjectKind kind,
 	if (!add_subject(item, kind, organization_id, user_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the key's name of an organization or user is too long")));
+				 errmsg(
+					 "the key's name of an organization or user is too long")));
 }
 
 static bool
 begins_with(const char **text, const char *start)
 {
-	size_t		len = strlen(start);
+	size_t len = strlen(start);
 
 	if (strncmp(*text, start, len) != 0)
 		return false;
@@ -293,8 +295,8 @@ skip_hash(const char *rest)
 
 /* Below pfa:{org}. */
 static PfaCachedKey
-parse_records(const char *rest, PfaCacheItem *item,
-			  const char *organization_id, const char **user_id)
+parse_records(const char *rest, PfaCacheItem *item, const char *organization_id,
+			  const char **user_id)
 {
 	PfaKeyspace keyspace = PFA_KEYSPACE_OTHER;
 

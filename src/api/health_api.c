@@ -27,8 +27,8 @@ PG_FUNCTION_INFO_V1(pfa_alerts_rows);
 PG_FUNCTION_INFO_V1(pfa_workers_rows);
 
 /* A scheduler takes a turn each 10 seconds. */
-#define LATE_USECS		(60 * USECS_PER_SEC)
-#define DOWN_USECS		(120 * USECS_PER_SEC)
+#define LATE_USECS (60 * USECS_PER_SEC)
+#define DOWN_USECS (120 * USECS_PER_SEC)
 
 /* ---- health ---- */
 
@@ -42,21 +42,23 @@ typedef enum Health
 typedef struct Report
 {
 	StringInfoData json;
-	Health		worst;
-	int			nchecks;
+	Health worst;
+	int nchecks;
 } Report;
 
 static const char *
 status_name(Health status)
 {
-	return status == HEALTH_OK ? "ok" :
-		status == HEALTH_DEGRADED ? "degraded" : "down";
+	return status == HEALTH_OK    ? "ok" :
+		status == HEALTH_DEGRADED ? "degraded" :
+									"down";
 }
 
 static void
 add_check(Report *report, const char *name, Health status, const char *message)
 {
-	appendStringInfo(&report->json, "%s\"%s\": {\"status\": \"%s\", \"message\": ",
+	appendStringInfo(&report->json,
+					 "%s\"%s\": {\"status\": \"%s\", \"message\": ",
 					 report->nchecks++ > 0 ? ", " : "", name,
 					 status_name(status));
 	escape_json(&report->json, message);
@@ -88,12 +90,13 @@ check_processes(Report *report)
 	if (process.pid == 0)
 		add_check(report, "scheduler", HEALTH_DOWN, "it does not run");
 	else if (facts_at == 0 ? process.started_at + LATE_USECS < now :
-			 facts_at + LATE_USECS < now)
-		add_check(report, "scheduler", HEALTH_DEGRADED,
-				  process.error[0] == '\0' ?
-				  "it has not looked at the tables for a minute" :
-				  psprintf("it has not looked at the tables for a minute: %s",
-						   process.error));
+							 facts_at + LATE_USECS < now)
+		add_check(
+			report, "scheduler", HEALTH_DEGRADED,
+			process.error[0] == '\0' ?
+				"it has not looked at the tables for a minute" :
+				psprintf("it has not looked at the tables for a minute: %s",
+						 process.error));
 	else
 		add_check(report, "scheduler", HEALTH_OK, "it runs");
 }
@@ -102,10 +105,10 @@ static void
 check_syncs(Report *report)
 {
 	PfaOrganizationSnapshot *organizations;
-	int			n = pfa_metrics_snapshot(&organizations);
-	int			failing = 0;
-	int			idle = 0;
-	int64		conflicts = 0;
+	int n = pfa_metrics_snapshot(&organizations);
+	int failing = 0;
+	int idle = 0;
+	int64 conflicts = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -140,15 +143,16 @@ static void
 check_alerts(Report *report)
 {
 	PfaAlertEntry *alerts;
-	int			n;
-	int			firing = 0;
+	int n;
+	int firing = 0;
 
 	alerts = pfa_alerts_list(&n);
 	while (firing < n && alerts[firing].firing)
 		firing++;
 	add_check(report, "alerts", firing > 0 ? HEALTH_DEGRADED : HEALTH_OK,
-			  firing == 0 ? "none" :
-			  psprintf("%d firing, first %s", firing, alerts[0].name));
+			  firing == 0 ?
+				  "none" :
+				  psprintf("%d firing, first %s", firing, alerts[0].name));
 	if (pfa_metrics_events_dropped() > 0)
 		add_check(report, "events", HEALTH_DEGRADED,
 				  psprintf("%lld were dropped since the server's start",
@@ -158,13 +162,14 @@ check_alerts(Report *report)
 Datum
 pfa_health(PG_FUNCTION_ARGS)
 {
-	Report		report = {0};
-	char	   *json;
+	Report report = {0};
+	char *json;
 
 	initStringInfo(&report.json);
 	if (!pfa_registry_available())
-		add_check(&report, "workers", HEALTH_DEGRADED,
-				  "pfa_vanguard is not in shared_preload_libraries: nothing is synced in the background, nothing is counted");
+		add_check(
+			&report, "workers", HEALTH_DEGRADED,
+			"pfa_vanguard is not in shared_preload_libraries: nothing is synced in the background, nothing is counted");
 	else
 	{
 		check_processes(&report);
@@ -182,8 +187,8 @@ pfa_health(PG_FUNCTION_ARGS)
 static void
 put_alert(ReturnSetInfo *result, const PfaAlertEntry *alert)
 {
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum values[8];
+	bool nulls[8] = {false};
 
 	values[0] = CStringGetTextDatum(alert->name);
 	values[1] = CStringGetTextDatum(alert->critical ? "critical" : "warning");
@@ -220,7 +225,7 @@ pfa_alerts_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	PfaAlertEntry *alerts;
-	int			n;
+	int n;
 
 	InitMaterializedSRF(fcinfo, 0);
 	alerts = pfa_alerts_list(&n);
@@ -243,8 +248,8 @@ static void
 put_process(ReturnSetInfo *result, const char *name, PfaProcess which)
 {
 	PfaProcessSnapshot process;
-	Datum		values[9];
-	bool		nulls[9] = {false};
+	Datum values[9];
+	bool nulls[9] = {false};
 
 	if (!pfa_metrics_process(which, &process))
 		return;
@@ -265,9 +270,9 @@ put_process(ReturnSetInfo *result, const char *name, PfaProcess which)
 static void
 put_sync(ReturnSetInfo *result, PfaSlot *slot, int pid, const char *name)
 {
-	Datum		values[9];
-	bool		nulls[9] = {false};
-	char		organization[PFA_ORGANIZATION_LEN];
+	Datum values[9];
+	bool nulls[9] = {false};
+	char organization[PFA_ORGANIZATION_LEN];
 
 	strlcpy(organization, slot->organization_id, sizeof(organization));
 	values[0] = CStringGetTextDatum(name);
@@ -292,8 +297,8 @@ pfa_workers_rows(PG_FUNCTION_ARGS)
 	put_process(result, "scheduler", PFA_PROCESS_SCHEDULER);
 	for (int i = 0; pfa_registry_available() && i < PFA_MAX_SLOTS; i++)
 	{
-		PfaSlot    *slot = pfa_slot_by_index(i);
-		int			helper = slot->helper_pid;
+		PfaSlot *slot = pfa_slot_by_index(i);
+		int helper = slot->helper_pid;
 
 		if (!pg_atomic_read_u32(&slot->in_use) ||
 			slot->database != MyDatabaseId)

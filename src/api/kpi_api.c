@@ -33,8 +33,8 @@ PG_FUNCTION_INFO_V1(pfa_kpi_rebuild);
 static bool
 may_read(const PfaKpiText *organization)
 {
-	char	   *name = pnstrdup(organization->ptr, organization->len);
-	bool		may = pfa_caller_role(name) >= PFA_ROLE_VIEWER;
+	char *name = pnstrdup(organization->ptr, organization->len);
+	bool may = pfa_caller_role(name) >= PFA_ROLE_VIEWER;
 
 	pfree(name);
 	return may;
@@ -44,7 +44,7 @@ may_read(const PfaKpiText *organization)
 static char *
 organization_argument(FunctionCallInfo fcinfo)
 {
-	char	   *organization_id;
+	char *organization_id;
 
 	if (PG_ARGISNULL(0))
 		return NULL;
@@ -64,7 +64,7 @@ own_schema(FunctionCallInfo fcinfo)
 PFA_API_FUNCTION(pfa_kpi_stats, PFA_ENDPOINT_KPI_STATS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	   *organization_id = organization_argument(fcinfo);
+	char *organization_id = organization_argument(fcinfo);
 
 	InitMaterializedSRF(fcinfo, 0);
 	/* One organization has been asked about, many are one by one. */
@@ -76,7 +76,7 @@ PFA_API_FUNCTION(pfa_kpi_stats, PFA_ENDPOINT_KPI_STATS)
 
 typedef struct StatsRequest
 {
-	Oid			schema;
+	Oid schema;
 	const char *organization_id;
 	const char *user_id;
 } StatsRequest;
@@ -98,9 +98,8 @@ PFA_API_FUNCTION(pfa_stats, PFA_ENDPOINT_STATS)
 	request.organization_id = organization_argument(fcinfo);
 	request.schema = own_schema(fcinfo);
 	request.user_id = pstrdup(pfa_caller_id());
-	PG_RETURN_JSONB_P(pfa_cached_stats(request.organization_id,
-									   request.user_id, compute_stats,
-									   &request));
+	PG_RETURN_JSONB_P(pfa_cached_stats(request.organization_id, request.user_id,
+									   compute_stats, &request));
 }
 
 /* pfa_kpi_facets() */
@@ -110,8 +109,7 @@ pfa_kpi_facets(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
-	pfa_kpi_facet_rows(own_schema(fcinfo), result->setResult,
-					   result->setDesc);
+	pfa_kpi_facet_rows(own_schema(fcinfo), result->setResult, result->setDesc);
 	return (Datum) 0;
 }
 
@@ -119,10 +117,10 @@ pfa_kpi_facets(PG_FUNCTION_ARGS)
 static bool
 may_read_row(HeapTuple tuple, TupleDesc desc)
 {
-	bool		isnull;
-	Datum		value = heap_getattr(tuple, 1, desc, &isnull);
-	text	   *name;
-	PfaKpiText	organization;
+	bool isnull;
+	Datum value = heap_getattr(tuple, 1, desc, &isnull);
+	text *name;
+	PfaKpiText organization;
 
 	if (isnull)
 		return false;
@@ -143,8 +141,8 @@ return_rows(FunctionCallInfo fcinfo, const char *text, int nargs,
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext caller = CurrentMemoryContext;
-	HeapTuple  *tuples;
-	uint64		nrows;
+	HeapTuple *tuples;
+	uint64 nrows;
 
 	InitMaterializedSRF(fcinfo, 0);
 	nrows = pfa_spi_execute(text, nargs, argtypes, values, nulls, true);
@@ -173,9 +171,9 @@ return_rows(FunctionCallInfo fcinfo, const char *text, int nargs,
 	"'forecastCost', " prefix "forecast_cost::text, " \
 	"'actualCost', " prefix "actual_cost::text, " \
 	"'avgMonthlyRate', " prefix "avg_monthly_rate::text, " \
-	"'counts', pg_catalog.jsonb_build_array(" prefix "plan_cost_count, " \
-	prefix "forecast_cost_count, " prefix "actual_cost_count, " \
-	prefix "monthly_rate_count))"
+	"'counts', pg_catalog.jsonb_build_array(" prefix \
+	"plan_cost_count, " prefix "forecast_cost_count, " prefix \
+	"actual_cost_count, " prefix "monthly_rate_count))"
 
 #define RECOUNTED \
 	"pg_catalog.count(*) AS record_count, " \
@@ -191,33 +189,33 @@ return_rows(FunctionCallInfo fcinfo, const char *text, int nargs,
 
 static const char *const verify_text =
 	"WITH live AS MATERIALIZED (SELECT organization_id, facet, category, "
-	"source, dor, is_actualized, is_discontinued, is_funds_transferable, "
-	MEASURES("f.") " AS measures FROM @.@.pfa_kpi_facets() AS f), "
-	"recounted AS MATERIALIZED (SELECT organization_id, facet, category, "
-	"source, dor, is_actualized, is_discontinued, is_funds_transferable, "
-	MEASURES("r.") " AS measures FROM ("
-	"SELECT organization_id, 1::smallint AS facet, category, source, "
-	"NULL::text AS dor, NULL::boolean AS is_actualized, "
-	"NULL::boolean AS is_discontinued, NULL::boolean AS is_funds_transferable, "
-	RECOUNTED "WHERE NOT is_discontinued "
-	"GROUP BY organization_id, category, source UNION ALL "
-	"SELECT organization_id, 2::smallint, NULL, NULL, dor, NULL, NULL, NULL, "
-	RECOUNTED "WHERE NOT is_discontinued GROUP BY organization_id, dor "
-	"UNION ALL "
-	"SELECT organization_id, 3::smallint, NULL, NULL, NULL, is_actualized, "
-	"is_discontinued, is_funds_transferable, "
-	RECOUNTED "GROUP BY organization_id, is_actualized, is_discontinued, "
-	"is_funds_transferable) AS r), "
-	"difference AS (SELECT *, true AS is_live FROM ("
-	"TABLE live EXCEPT ALL TABLE recounted) AS a UNION ALL "
-	"SELECT *, false FROM (TABLE recounted EXCEPT ALL TABLE live) AS b) "
-	"SELECT organization_id, CASE facet WHEN 1 THEN 'category and source' "
-	"WHEN 2 THEN 'dor' ELSE 'state' END AS facet, category, source, dor, "
-	"is_actualized, is_discontinued, is_funds_transferable, "
-	"pg_catalog.jsonb_agg(measures) FILTER (WHERE is_live) -> 0 AS live, "
-	"pg_catalog.jsonb_agg(measures) FILTER (WHERE NOT is_live) -> 0 "
-	"AS recounted FROM difference GROUP BY 1, difference.facet, 3, 4, 5, 6, "
-	"7, 8 ORDER BY 1, difference.facet, 3, 4, 5, 6, 7, 8";
+	"source, dor, is_actualized, is_discontinued, is_funds_transferable, " MEASURES(
+		"f.") " AS measures FROM @.@.pfa_kpi_facets() AS f), "
+			  "recounted AS MATERIALIZED (SELECT organization_id, facet, category, "
+			  "source, dor, is_actualized, is_discontinued, is_funds_transferable, " MEASURES(
+				  "r.") " AS measures FROM ("
+						"SELECT organization_id, 1::smallint AS facet, category, source, "
+						"NULL::text AS dor, NULL::boolean AS is_actualized, "
+						"NULL::boolean AS is_discontinued, NULL::boolean AS is_funds_transferable, " RECOUNTED
+						"WHERE NOT is_discontinued "
+						"GROUP BY organization_id, category, source UNION ALL "
+						"SELECT organization_id, 2::smallint, NULL, NULL, dor, NULL, NULL, NULL, " RECOUNTED
+						"WHERE NOT is_discontinued GROUP BY organization_id, dor "
+						"UNION ALL "
+						"SELECT organization_id, 3::smallint, NULL, NULL, NULL, is_actualized, "
+						"is_discontinued, is_funds_transferable, " RECOUNTED
+						"GROUP BY organization_id, is_actualized, is_discontinued, "
+						"is_funds_transferable) AS r), "
+						"difference AS (SELECT *, true AS is_live FROM ("
+						"TABLE live EXCEPT ALL TABLE recounted) AS a UNION ALL "
+						"SELECT *, false FROM (TABLE recounted EXCEPT ALL TABLE live) AS b) "
+						"SELECT organization_id, CASE facet WHEN 1 THEN 'category and source' "
+						"WHEN 2 THEN 'dor' ELSE 'state' END AS facet, category, source, dor, "
+						"is_actualized, is_discontinued, is_funds_transferable, "
+						"pg_catalog.jsonb_agg(measures) FILTER (WHERE is_live) -> 0 AS live, "
+						"pg_catalog.jsonb_agg(measures) FILTER (WHERE NOT is_live) -> 0 "
+						"AS recounted FROM difference GROUP BY 1, difference.facet, 3, 4, 5, 6, "
+						"7, 8 ORDER BY 1, difference.facet, 3, 4, 5, 6, 7, 8";
 
 /* pfa_kpi_verify(): one statement, so one snapshot. */
 PFA_API_FUNCTION(pfa_kpi_verify, PFA_ENDPOINT_KPI_VERIFY)
@@ -229,10 +227,10 @@ PFA_API_FUNCTION(pfa_kpi_verify, PFA_ENDPOINT_KPI_VERIFY)
 /* pfa_timeline_bounds(organization_id text DEFAULT NULL) */
 PFA_API_FUNCTION(pfa_timeline_bounds, PFA_ENDPOINT_TIMELINE_BOUNDS)
 {
-	char	   *organization_id = organization_argument(fcinfo);
-	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1];
-	char		nulls[1];
+	char *organization_id = organization_argument(fcinfo);
+	Oid argtypes[1] = {TEXTOID};
+	Datum values[1];
+	char nulls[1];
 
 	pfa_spi_set_text(values, nulls, 0, organization_id);
 	return_rows(fcinfo,
@@ -268,8 +266,7 @@ static bool
 is_wanted(FunctionCallInfo fcinfo, PfaMv view)
 {
 	return PG_ARGISNULL(0) ||
-		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-			   pfa_mv_name(view)) == 0;
+		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(0)), pfa_mv_name(view)) == 0;
 }
 
 static void
@@ -293,7 +290,7 @@ check_view_name(FunctionCallInfo fcinfo)
 static Datum
 microseconds_interval(int64 usecs)
 {
-	Interval   *interval = palloc0(sizeof(Interval));
+	Interval *interval = palloc0(sizeof(Interval));
 
 	interval->time = usecs;
 	return IntervalPGetDatum(interval);
@@ -303,7 +300,7 @@ microseconds_interval(int64 usecs)
 PFA_API_FUNCTION(pfa_refresh_mv, PFA_ENDPOINT_REFRESH_MV)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	bool		busy = false;
+	bool busy = false;
 
 	PreventCommandDuringRecovery("pfa_refresh_mv()");
 	check_view_name(fcinfo);
@@ -311,8 +308,8 @@ PFA_API_FUNCTION(pfa_refresh_mv, PFA_ENDPOINT_REFRESH_MV)
 	for (int i = 0; i < PFA_NMVS; i++)
 	{
 		PfaRefreshResult refresh;
-		Datum		values[4];
-		bool		nulls[4] = {false};
+		Datum values[4];
+		bool nulls[4] = {false};
 
 		if (!is_wanted(fcinfo, i))
 			continue;
@@ -323,8 +320,7 @@ PFA_API_FUNCTION(pfa_refresh_mv, PFA_ENDPOINT_REFRESH_MV)
 		values[2] = Int64GetDatum(refresh.rows);
 		nulls[2] = refresh.rows < 0;
 		values[3] = microseconds_interval(refresh.duration_us);
-		tuplestore_putvalues(result->setResult, result->setDesc, values,
-							 nulls);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	/* What somebody else refreshes now may miss what the caller means. */
 	if (busy)

@@ -32,13 +32,14 @@ check_call(FunctionCallInfo fcinfo)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called as a trigger after a statement",
-						"pfa_mirror_kpi")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg(
+				 "function \"%s\" must be called as a trigger after a statement",
+				 "pfa_mirror_kpi")));
 	if (RelationGetDescr(trigger->tg_relation)->natts < PFA_MIRROR_NATTS ||
 		(!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
 		 !TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) &&
@@ -50,7 +51,8 @@ check_call(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" is not as the extension made it",
 						trigger->tg_trigger->tgname),
-				 errhint("Drop it, and create the extension's trigger again.")));
+				 errhint(
+					 "Drop it, and create the extension's trigger again.")));
 }
 
 /* Returns whether there are rows at all. */
@@ -58,12 +60,11 @@ static bool
 add_rows(PfaKpiSet *set, Relation rel, Tuplestorestate *rows, int sign)
 {
 	TupleTableSlot *slot;
-	bool		any = false;
+	bool any = false;
 
 	if (rows == NULL)
 		return false;
-	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel),
-									&TTSOpsMinimalTuple);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsMinimalTuple);
 	/* Other readers of a transition table have read pointers of their own. */
 	tuplestore_select_read_pointer(rows, 0);
 	tuplestore_rescan(rows);
@@ -80,8 +81,8 @@ add_rows(PfaKpiSet *set, Relation rel, Tuplestorestate *rows, int sign)
 static void
 empty_kpi(Oid schema)
 {
-	(void) pfa_spi_run("TRUNCATE @.@.pfa_kpi, @.@.pfa_kpi_delta",
-					   0, NULL, NULL, NULL);
+	(void) pfa_spi_run("TRUNCATE @.@.pfa_kpi, @.@.pfa_kpi_delta", 0, NULL, NULL,
+					   NULL);
 	pfa_mv_mark_changed(schema);
 }
 
@@ -89,10 +90,10 @@ Datum
 pfa_mirror_kpi(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Relation	rel;
-	Oid			schema;
-	PfaKpiSet  *set;
-	bool		any;
+	Relation rel;
+	Oid schema;
+	PfaKpiSet *set;
+	bool any;
 
 	check_call(fcinfo);
 	rel = trigger->tg_relation;

@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(pfa_merged_row);
 PG_FUNCTION_INFO_V1(pfa_touched_columns);
 PG_FUNCTION_INFO_V1(pfa_field_mapping_forget);
 
-#define MAX_SESSION_ID	255
+#define MAX_SESSION_ID 255
 
 /* ---- arguments ---- */
 
@@ -44,7 +44,7 @@ check_not_null(FunctionCallInfo fcinfo, int arg, const char *name)
 static char *
 get_session_id(FunctionCallInfo fcinfo, int arg)
 {
-	char	   *session_id;
+	char *session_id;
 
 	if (PG_ARGISNULL(arg))
 		return NULL;
@@ -102,7 +102,7 @@ PFA_API_FUNCTION(pfa_get, PFA_ENDPOINT_GET)
 						PFA_MAX_PAGE_SIZE),
 				 errdetail("It is %d.", request.page_size)));
 	request.cursor = PG_ARGISNULL(3) ? NULL :
-		text_to_cstring(PG_GETARG_TEXT_PP(3));
+									   text_to_cstring(PG_GETARG_TEXT_PP(3));
 	pfa_sort_parse(&request.sort, text_to_cstring(PG_GETARG_TEXT_PP(4)),
 				   text_to_cstring(PG_GETARG_TEXT_PP(5)));
 	PG_RETURN_JSONB_P(pfa_cached_page(&request));
@@ -111,14 +111,13 @@ PFA_API_FUNCTION(pfa_get, PFA_ENDPOINT_GET)
 /* pfa_record(organization_id text, pfa_id text) returns jsonb, strict */
 PFA_API_FUNCTION(pfa_record, PFA_ENDPOINT_RECORD)
 {
-	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	text	   *pfa_id = PG_GETARG_TEXT_PP(1);
-	Jsonb	   *element;
+	char *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	text *pfa_id = PG_GETARG_TEXT_PP(1);
+	Jsonb *element;
 
 	pfa_caller_require(organization_id, PFA_ROLE_VIEWER);
 	element = pfa_merge_record(organization_id, pfa_caller_id(),
-							   VARDATA_ANY(pfa_id),
-							   VARSIZE_ANY_EXHDR(pfa_id));
+							   VARDATA_ANY(pfa_id), VARSIZE_ANY_EXHDR(pfa_id));
 	if (element == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(element);
@@ -129,10 +128,10 @@ Datum
 pfa_merged_row(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	text	   *pfa_id = PG_GETARG_TEXT_PP(1);
-	Datum		values[PFA_MERGED_ROW_NATTS];
-	bool		nulls[PFA_MERGED_ROW_NATTS];
+	char *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	text *pfa_id = PG_GETARG_TEXT_PP(1);
+	Datum values[PFA_MERGED_ROW_NATTS];
+	bool nulls[PFA_MERGED_ROW_NATTS];
 
 	pfa_caller_require(organization_id, PFA_ROLE_VIEWER);
 	InitMaterializedSRF(fcinfo, 0);
@@ -141,8 +140,7 @@ pfa_merged_row(PG_FUNCTION_ARGS)
 			 result->setDesc->natts, PFA_MERGED_ROW_NATTS);
 	if (pfa_merge_row(organization_id, pfa_caller_id(), VARDATA_ANY(pfa_id),
 					  VARSIZE_ANY_EXHDR(pfa_id), values, nulls))
-		tuplestore_putvalues(result->setResult, result->setDesc, values,
-							 nulls);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	return (Datum) 0;
 }
 
@@ -150,13 +148,12 @@ pfa_merged_row(PG_FUNCTION_ARGS)
 PFA_API_FUNCTION(pfa_draft, PFA_ENDPOINT_DRAFT)
 {
 	PfaDraftOwner owner;
-	char	   *session_id;
+	char *session_id;
 
 	get_owner(fcinfo, "pfa_draft()", &owner);
 	check_not_null(fcinfo, 1, "modifications");
 	session_id = get_session_id(fcinfo, 2);
-	PG_RETURN_JSONB_P(pfa_draft_save(&owner, session_id,
-									 PG_GETARG_JSONB_P(1)));
+	PG_RETURN_JSONB_P(pfa_draft_save(&owner, session_id, PG_GETARG_JSONB_P(1)));
 }
 
 /* pfa_commit(organization_id text, session_id text) */
@@ -175,9 +172,9 @@ PFA_API_FUNCTION(pfa_commit, PFA_ENDPOINT_COMMIT)
 PFA_API_FUNCTION(pfa_discard, PFA_ENDPOINT_DISCARD)
 {
 	PfaDraftOwner owner;
-	char	   *session_id;
-	bool		have_ids = !PG_ARGISNULL(2);
-	bool		all = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	char *session_id;
+	bool have_ids = !PG_ARGISNULL(2);
+	bool all = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 
 	get_owner(fcinfo, "pfa_discard()", &owner);
 	session_id = get_session_id(fcinfo, 1);
@@ -185,14 +182,17 @@ PFA_API_FUNCTION(pfa_discard, PFA_ENDPOINT_DISCARD)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("nothing says which drafts to discard"),
-				 errhint("Give session_id or pfa_ids, or discard_all => true.")));
+				 errhint(
+					 "Give session_id or pfa_ids, or discard_all => true.")));
 	if (all && (session_id != NULL || have_ids))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("discard_all cannot be combined with session_id or pfa_ids")));
-	PG_RETURN_JSONB_P(pfa_draft_discard(&owner, session_id,
-										have_ids ? PG_GETARG_DATUM(2) :
-										(Datum) 0, have_ids));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg(
+				 "discard_all cannot be combined with session_id or pfa_ids")));
+	PG_RETURN_JSONB_P(
+		pfa_draft_discard(&owner, session_id,
+						  have_ids ? PG_GETARG_DATUM(2) : (Datum) 0, have_ids));
 }
 
 /* ---- for the tables ---- */
@@ -201,7 +201,7 @@ PFA_API_FUNCTION(pfa_discard, PFA_ENDPOINT_DISCARD)
 Datum
 pfa_touched_columns(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *delta = PG_GETARG_JSONB_P(0);
+	Jsonb *delta = PG_GETARG_JSONB_P(0);
 
 	/* The table's check says what is wrong with anything else. */
 	if (!JB_ROOT_IS_OBJECT(delta))

@@ -34,13 +34,16 @@ check_call(FunctionCallInfo fcinfo)
 		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called as a trigger before insert or update of a row",
-						"pfa_mirror_derive")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg(
+				 "function \"%s\" must be called as a trigger before insert or update of a row",
+				 "pfa_mirror_derive")));
 	if (trigger->tg_relation->rd_att->natts < PFA_MIRROR_NATTS ||
 		strcmp(NameStr(TupleDescAttr(trigger->tg_relation->rd_att,
-									 PFA_MIRROR_NATTS - 1)->attname),
+									 PFA_MIRROR_NATTS - 1)
+						   ->attname),
 			   "is_funds_transferable") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -52,9 +55,9 @@ check_call(FunctionCallInfo fcinfo)
 static Jsonb *
 check_data(Datum *values, bool *nulls)
 {
-	JsonbValue	buffer;
+	JsonbValue buffer;
 	JsonbValue *id = NULL;
-	Jsonb	   *data;
+	Jsonb *data;
 
 	if (nulls[PFA_MIRROR_DATA - 1])
 		ereport(ERROR,
@@ -67,19 +70,19 @@ check_data(Datum *values, bool *nulls)
 				 errmsg("data of a mirrored record must be a JSON object")));
 	id = getKeyJsonValueFromContainer(&data->root, "pfaId", 5, &buffer);
 	if (id == NULL || id->type != jbvString || id->val.string.len == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NOT_NULL_VIOLATION),
-				 errmsg("data of a mirrored record must have a string \"pfaId\"")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION),
+			 errmsg("data of a mirrored record must have a string \"pfaId\"")));
 	if (nulls[PFA_MIRROR_PFA_ID - 1])
 	{
-		values[PFA_MIRROR_PFA_ID - 1] =
-			PointerGetDatum(cstring_to_text_with_len(id->val.string.val,
-													 id->val.string.len));
+		values[PFA_MIRROR_PFA_ID - 1] = PointerGetDatum(
+			cstring_to_text_with_len(id->val.string.val, id->val.string.len));
 		nulls[PFA_MIRROR_PFA_ID - 1] = false;
 	}
 	else
 	{
-		text	   *stored = DatumGetTextPP(values[PFA_MIRROR_PFA_ID - 1]);
+		text *stored = DatumGetTextPP(values[PFA_MIRROR_PFA_ID - 1]);
 
 		if ((int) VARSIZE_ANY_EXHDR(stored) != id->val.string.len ||
 			memcmp(VARDATA_ANY(stored), id->val.string.val,
@@ -121,8 +124,8 @@ complete_insert(Datum *values, bool *nulls)
 static bool
 same_data(Datum a, Datum b)
 {
-	Jsonb	   *x = DatumGetJsonbP(a);
-	Jsonb	   *y = DatumGetJsonbP(b);
+	Jsonb *x = DatumGetJsonbP(a);
+	Jsonb *y = DatumGetJsonbP(b);
 
 	return VARSIZE(x) == VARSIZE(y) && memcmp(x, y, VARSIZE(x)) == 0;
 }
@@ -130,22 +133,23 @@ same_data(Datum a, Datum b)
 static void
 complete_update(TriggerData *trigger, int natts, Datum *values, bool *nulls)
 {
-	Datum	   *old_values = palloc(natts * sizeof(Datum));
-	bool	   *old_nulls = palloc(natts * sizeof(bool));
-	bool		hash_given;
+	Datum *old_values = palloc(natts * sizeof(Datum));
+	bool *old_nulls = palloc(natts * sizeof(bool));
+	bool hash_given;
 
 	heap_deform_tuple(trigger->tg_trigtuple, trigger->tg_relation->rd_att,
 					  old_values, old_nulls);
 	hash_given = is_vouched(values, nulls) &&
 		old_values[PFA_MIRROR_CONTENT_HASH - 1] !=
-		values[PFA_MIRROR_CONTENT_HASH - 1];
+			values[PFA_MIRROR_CONTENT_HASH - 1];
 	if (!hash_given &&
 		!same_data(old_values[PFA_MIRROR_DATA - 1],
 				   values[PFA_MIRROR_DATA - 1]))
 	{
 		set_value(values, nulls, PFA_MIRROR_CONTENT_HASH, Int64GetDatum(0));
 		set_value(values, nulls, PFA_MIRROR_VERSION,
-				  Int64GetDatum(DatumGetInt64(old_values[PFA_MIRROR_VERSION - 1]) + 1));
+				  Int64GetDatum(
+					  DatumGetInt64(old_values[PFA_MIRROR_VERSION - 1]) + 1));
 		set_value(values, nulls, PFA_MIRROR_SYNCED_AT,
 				  TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	}
@@ -155,12 +159,12 @@ Datum
 pfa_mirror_derive(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
-	HeapTuple	tuple;
-	Datum	   *values;
-	bool	   *nulls;
-	Jsonb	   *data;
-	bool		update;
+	TupleDesc desc;
+	HeapTuple tuple;
+	Datum *values;
+	bool *nulls;
+	Jsonb *data;
+	bool update;
 
 	check_call(fcinfo);
 	update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
@@ -180,7 +184,6 @@ pfa_mirror_derive(PG_FUNCTION_ARGS)
 	 * A sync stores what its mapping gives, so a restored row may hold kinds
 	 * that nobody may write by hand.
 	 */
-	pfa_mirror_derive_columns(data, !is_vouched(values, nulls),
-							  values, nulls);
+	pfa_mirror_derive_columns(data, !is_vouched(values, nulls), values, nulls);
 	return PointerGetDatum(heap_form_tuple(desc, values, nulls));
 }

@@ -33,8 +33,8 @@
 
 #define WRAPPER_NAME "pfa_pems"
 
-#define MIN_INTERVAL_SECONDS	10
-#define MAX_INTERVAL_DAYS		30
+#define MIN_INTERVAL_SECONDS 10
+#define MAX_INTERVAL_DAYS    30
 
 PG_FUNCTION_INFO_V1(pfa_adopt_database);
 
@@ -56,13 +56,13 @@ check_not_null(FunctionCallInfo fcinfo, int arg, const char *name)
 static void
 check_name(const char *what, const char *name)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	if (len == 0 || len >= PFA_ORGANIZATION_LEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be 1 to %d bytes long",
-						what, PFA_ORGANIZATION_LEN - 1),
+				 errmsg("%s must be 1 to %d bytes long", what,
+						PFA_ORGANIZATION_LEN - 1),
 				 errdetail("It is %zu bytes long.", len)));
 	for (const char *p = name; *p != '\0'; p++)
 	{
@@ -79,9 +79,9 @@ static void
 check_interval(const Interval *interval)
 {
 	/* In floating point: an interval may be longer than int64 microseconds. */
-	double		seconds = interval->time / (double) USECS_PER_SEC +
+	double seconds = interval->time / (double) USECS_PER_SEC +
 		((double) interval->day + (double) interval->month * DAYS_PER_MONTH) *
-		SECS_PER_DAY;
+			SECS_PER_DAY;
 
 	if (seconds < MIN_INTERVAL_SECONDS ||
 		seconds > (double) MAX_INTERVAL_DAYS * SECS_PER_DAY)
@@ -99,11 +99,13 @@ check_server(const char *name)
 	ForeignDataWrapper *wrapper;
 
 	if (server == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("server \"%s\" does not exist", name),
-				 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER %s.",
-						 WRAPPER_NAME)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("server \"%s\" does not exist", name),
+			 errhint(
+				 "Create it with CREATE SERVER ... FOREIGN DATA WRAPPER %s.",
+				 WRAPPER_NAME)));
 	wrapper = GetForeignDataWrapper(server->fdwid);
 	if (strcmp(wrapper->fdwname, WRAPPER_NAME) != 0)
 		ereport(ERROR,
@@ -123,8 +125,7 @@ check_server(const char *name)
 static bool
 mapping_exists(Oid role, Oid server_oid)
 {
-	return SearchSysCacheExists2(USERMAPPINGUSERSERVER,
-								 ObjectIdGetDatum(role),
+	return SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role),
 								 ObjectIdGetDatum(server_oid));
 }
 
@@ -134,13 +135,14 @@ check_mapping(const ForeignServer *server)
 	if (mapping_exists(GetUserId(), server->serverid) ||
 		mapping_exists(InvalidOid, server->serverid))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("role \"%s\" has no user mapping for server \"%s\"",
-					GetUserNameFromId(GetUserId(), false),
-					server->servername),
-			 errhint("Create one with CREATE USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (username '...', password_file '...').",
-					 quote_identifier(server->servername))));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_UNDEFINED_OBJECT),
+		 errmsg("role \"%s\" has no user mapping for server \"%s\"",
+				GetUserNameFromId(GetUserId(), false), server->servername),
+		 errhint(
+			 "Create one with CREATE USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (username '...', password_file '...').",
+			 quote_identifier(server->servername))));
 }
 
 /* ---- rows ---- */
@@ -148,8 +150,8 @@ check_mapping(const ForeignServer *server)
 static uint64
 run_for_organization(const char *text, const char *organization_id)
 {
-	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(organization_id)};
+	Oid argtypes[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(organization_id)};
 
 	return pfa_spi_run(text, 1, argtypes, values, NULL);
 }
@@ -172,9 +174,9 @@ static void
 insert_organization(const char *organization_id, const char *server_name,
 					const char *pems_organization, Datum sync_interval)
 {
-	Oid			argtypes[7] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	INTERVALOID, INT8OID, OIDOID};
-	Datum		values[7];
+	Oid argtypes[7] = {TEXTOID,     TEXTOID, TEXTOID, TEXTOID,
+					   INTERVALOID, INT8OID, OIDOID};
+	Datum values[7];
 
 	values[0] = CStringGetTextDatum(organization_id);
 	values[1] = CStringGetTextDatum(pems_organization);
@@ -189,11 +191,12 @@ insert_organization(const char *organization_id, const char *server_name,
 					"VALUES ($1, $2, $3::name, $4::name, $5, $6, $7) "
 					"ON CONFLICT (organization_id) DO NOTHING",
 					7, argtypes, values, NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("organization \"%s\" already exists",
-						organization_id),
-				 errhint("Remove it with pfa_remove_organization first, if it is to be read from elsewhere.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("organization \"%s\" already exists", organization_id),
+			 errhint(
+				 "Remove it with pfa_remove_organization first, if it is to be read from elsewhere.")));
 }
 
 /* What a sync left behind, the mirror included; history stays. */
@@ -230,10 +233,10 @@ delete_users_rows(const char *organization_id)
 static void
 cancel_queued(const char *organization_id, const char *error)
 {
-	Oid			argtypes[2] = {TEXTOID, TEXTOID};
-	Datum		values[2] = {CStringGetTextDatum(organization_id),
-	CStringGetTextDatum(error)};
-	int64		run_id = 0;
+	Oid argtypes[2] = {TEXTOID, TEXTOID};
+	Datum values[2] = {CStringGetTextDatum(organization_id),
+					   CStringGetTextDatum(error)};
+	int64 run_id = 0;
 
 	if (pfa_spi_execute("UPDATE @.@.pfa_sync_run "
 						"SET status = 'cancelled', error = $2, "
@@ -255,10 +258,10 @@ cancel_queued(const char *organization_id, const char *error)
 static void
 cancel_running(const char *organization_id, const char *error)
 {
-	Oid			argtypes[2] = {TEXTOID, TEXTOID};
-	Datum		values[2] = {CStringGetTextDatum(organization_id),
-	CStringGetTextDatum(error)};
-	int64		run_id = 0;
+	Oid argtypes[2] = {TEXTOID, TEXTOID};
+	Datum values[2] = {CStringGetTextDatum(organization_id),
+					   CStringGetTextDatum(error)};
+	int64 run_id = 0;
 
 	if (pfa_spi_execute("SELECT run_id FROM @.@.pfa_sync_run "
 						"WHERE organization_id = $1 AND status = 'running' "
@@ -293,8 +296,8 @@ report(const char *organization_id, const char *code, const char *message)
  */
 PFA_API_FUNCTION(pfa_add_organization, PFA_ENDPOINT_ADD_ORGANIZATION)
 {
-	char	   *organization_id;
-	char	   *pems_organization;
+	char *organization_id;
+	char *pems_organization;
 	ForeignServer *server;
 
 	check_not_null(fcinfo, 0, "organization_id");
@@ -302,15 +305,15 @@ PFA_API_FUNCTION(pfa_add_organization, PFA_ENDPOINT_ADD_ORGANIZATION)
 	check_not_null(fcinfo, 3, "sync_interval");
 	organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	pems_organization = PG_ARGISNULL(2) ? organization_id :
-		text_to_cstring(PG_GETARG_TEXT_PP(2));
+										  text_to_cstring(PG_GETARG_TEXT_PP(2));
 	check_name("organization_id", organization_id);
 	check_name("pems_organization", pems_organization);
 	check_interval(PG_GETARG_INTERVAL_P(3));
 	server = check_server(NameStr(*PG_GETARG_NAME(1)));
 	check_mapping(server);
 
-	insert_organization(organization_id, server->servername,
-						pems_organization, PG_GETARG_DATUM(3));
+	insert_organization(organization_id, server->servername, pems_organization,
+						PG_GETARG_DATUM(3));
 	delete_rows(organization_id);
 
 	/* Host, credentials and their origin: as a worker will see them. */
@@ -325,7 +328,7 @@ PFA_API_FUNCTION(pfa_add_organization, PFA_ENDPOINT_ADD_ORGANIZATION)
 /* pfa_remove_organization(organization_id text), strict */
 PFA_API_FUNCTION(pfa_remove_organization, PFA_ENDPOINT_REMOVE_ORGANIZATION)
 {
-	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	lock_organization(organization_id);
 	cancel_queued(organization_id, "organization was removed");
@@ -353,7 +356,7 @@ PFA_API_FUNCTION(pfa_remove_organization, PFA_ENDPOINT_REMOVE_ORGANIZATION)
  */
 PFA_API_FUNCTION(pfa_pause_organization, PFA_ENDPOINT_PAUSE_ORGANIZATION)
 {
-	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	lock_organization(organization_id);
 	if (run_for_organization("UPDATE @.@.pfa_organization SET paused = true "
@@ -369,7 +372,7 @@ PFA_API_FUNCTION(pfa_pause_organization, PFA_ENDPOINT_PAUSE_ORGANIZATION)
 /* pfa_resume_organization(organization_id text), strict */
 PFA_API_FUNCTION(pfa_resume_organization, PFA_ENDPOINT_RESUME_ORGANIZATION)
 {
-	char	   *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *organization_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	lock_organization(organization_id);
 	if (run_for_organization("UPDATE @.@.pfa_organization SET paused = false "
@@ -390,10 +393,10 @@ PFA_API_FUNCTION(pfa_resume_organization, PFA_ENDPOINT_RESUME_ORGANIZATION)
 Datum
 pfa_adopt_database(PG_FUNCTION_ARGS)
 {
-	Oid			argtypes[2] = {INT8OID, OIDOID};
-	Datum		values[2] = {Int64GetDatum((int64) GetSystemIdentifier()),
-	ObjectIdGetDatum(MyDatabaseId)};
-	uint64		n;
+	Oid argtypes[2] = {INT8OID, OIDOID};
+	Datum values[2] = {Int64GetDatum((int64) GetSystemIdentifier()),
+					   ObjectIdGetDatum(MyDatabaseId)};
+	uint64 n;
 
 	n = pfa_spi_run("UPDATE @.@.pfa_organization "
 					"SET system_identifier = $1, database_oid = $2 "

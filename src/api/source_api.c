@@ -27,12 +27,12 @@ PG_FUNCTION_INFO_V1(pfa_pems_validator);
 PG_FUNCTION_INFO_V1(pfa_set_credentials);
 PG_FUNCTION_INFO_V1(pfa_bind_credentials);
 
-#define TEST_COLUMNS	4
+#define TEST_COLUMNS 4
 
 Datum
 pfa_pems_validator(PG_FUNCTION_ARGS)
 {
-	List	   *options = untransformRelOptions(PG_GETARG_DATUM(0));
+	List *options = untransformRelOptions(PG_GETARG_DATUM(0));
 
 	pfa_source_options_check(PG_GETARG_OID(1), options, pfa_source_notices());
 	PG_RETURN_VOID();
@@ -58,10 +58,10 @@ retry_syncs(const char *server)
 Datum
 pfa_set_credentials(PG_FUNCTION_ARGS)
 {
-	char	   *server;
-	char	   *username;
-	char	   *secret;
-	Oid			role = GetUserId();
+	char *server;
+	char *username;
+	char *secret;
+	Oid role = GetUserId();
 
 	for (int i = 0; i < 3; i++)
 	{
@@ -76,8 +76,8 @@ pfa_set_credentials(PG_FUNCTION_ARGS)
 	username = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	secret = text_to_cstring(PG_GETARG_TEXT_PP(2));
 
-	pfa_source_set_credentials(pfa_source_server(server, role), role,
-							   username, secret);
+	pfa_source_set_credentials(pfa_source_server(server, role), role, username,
+							   secret);
 	explicit_bzero(secret, strlen(secret));
 	retry_syncs(server);
 	PG_RETURN_VOID();
@@ -86,8 +86,8 @@ pfa_set_credentials(PG_FUNCTION_ARGS)
 Datum
 pfa_bind_credentials(PG_FUNCTION_ARGS)
 {
-	char	   *server = NameStr(*PG_GETARG_NAME(0));
-	Oid			role = GetUserId();
+	char *server = NameStr(*PG_GETARG_NAME(0));
+	Oid role = GetUserId();
 
 	prevent_where_read_only("pfa_bind_credentials()");
 	pfa_source_bind(pfa_source_server(server, role), role);
@@ -104,10 +104,10 @@ ask_source(PfaSource *source, double *latency_ms, int64 *count, char **message)
 {
 	PfaGridClient *client;
 	PfaMapping *mapping;
-	uint64		hash;
-	instr_time	start;
-	instr_time	duration;
-	bool		ok;
+	uint64 hash;
+	instr_time start;
+	instr_time duration;
+	bool ok;
 
 	mapping = pfa_mapping_load(CurrentMemoryContext, "", &hash);
 	client = pfa_grid_client_create(CurrentMemoryContext, source, mapping, "");
@@ -125,15 +125,15 @@ ask_source(PfaSource *source, double *latency_ms, int64 *count, char **message)
 PFA_API_FUNCTION(pfa_test_source, PFA_ENDPOINT_TEST_SOURCE)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	   *server = NameStr(*PG_GETARG_NAME(0));
-	Oid			role = GetUserId();
-	Datum		values[TEST_COLUMNS] = {0};
-	bool		nulls[TEST_COLUMNS] = {0};
-	double		latency_ms = 0;
-	int64		count = -1;
-	char	   *message = NULL;
-	PfaSource  *source;
-	bool		ok;
+	char *server = NameStr(*PG_GETARG_NAME(0));
+	Oid role = GetUserId();
+	Datum values[TEST_COLUMNS] = {0};
+	bool nulls[TEST_COLUMNS] = {0};
+	double latency_ms = 0;
+	int64 count = -1;
+	char *message = NULL;
+	PfaSource *source;
+	bool ok;
 
 	if (!pfa_guc_enabled)
 		ereport(ERROR,

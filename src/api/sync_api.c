@@ -28,11 +28,11 @@
 #include "registry.h"
 
 /* How often a waiting session looks at the runs it waits for. */
-#define LOOK_MS			50
+#define LOOK_MS 50
 
 /* A cancelled run has this long to end before the caller is answered. */
-#define CANCEL_MS		1000
-#define CANCEL_LOOK_MS	10
+#define CANCEL_MS      1000
+#define CANCEL_LOOK_MS 10
 
 /* ---- pfa_sync_now ---- */
 
@@ -41,18 +41,20 @@ check_workers(void)
 {
 	if (pfa_registry_available())
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("no workers are running that could sync"),
-			 errdetail("pfa_vanguard is not in shared_preload_libraries."),
-			 errhint("Sync in the foreground with CALL pfa_sync(...), or add pfa_vanguard to shared_preload_libraries and restart the server.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("no workers are running that could sync"),
+		 errdetail("pfa_vanguard is not in shared_preload_libraries."),
+		 errhint(
+			 "Sync in the foreground with CALL pfa_sync(...), or add pfa_vanguard to shared_preload_libraries and restart the server.")));
 }
 
 static void
 put_run(ReturnSetInfo *rsinfo, int64 run_id)
 {
-	Datum		values[1] = {Int64GetDatum(run_id)};
-	bool		nulls[1] = {false};
+	Datum values[1] = {Int64GetDatum(run_id)};
+	bool nulls[1] = {false};
 
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
@@ -61,7 +63,7 @@ static void
 request_one(ReturnSetInfo *rsinfo, const char *organization_id,
 			const char *mode)
 {
-	PfaRequest	request;
+	PfaRequest request;
 
 	pfa_run_request(organization_id, mode, &request);
 	pfa_sync_check_request(&request, organization_id);
@@ -73,12 +75,12 @@ request_one(ReturnSetInfo *rsinfo, const char *organization_id,
 static void
 request_all(ReturnSetInfo *rsinfo, const char *mode)
 {
-	int			n;
-	char	  **list = pfa_organization_list(&n);
+	int n;
+	char **list = pfa_organization_list(&n);
 
 	for (int i = 0; i < n; i++)
 	{
-		PfaRequest	request;
+		PfaRequest request;
 
 		CHECK_FOR_INTERRUPTS();
 		pfa_run_request(list[i], mode, &request);
@@ -93,8 +95,8 @@ request_all(ReturnSetInfo *rsinfo, const char *mode)
 PFA_API_FUNCTION(pfa_sync_now, PFA_ENDPOINT_SYNC_NOW)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	   *organization_id = pfa_sync_organization_argument(fcinfo, 0);
-	char	   *mode = pfa_sync_mode_argument(fcinfo, 1);
+	char *organization_id = pfa_sync_organization_argument(fcinfo, 0);
+	char *mode = pfa_sync_mode_argument(fcinfo, 1);
 
 	pfa_sync_check_writable("pfa_sync_now()");
 	check_workers();
@@ -105,8 +107,10 @@ PFA_API_FUNCTION(pfa_sync_now, PFA_ENDPOINT_SYNC_NOW)
 	else
 		request_all(rsinfo, mode);
 	if (!pfa_guc_enabled)
-		ereport(NOTICE,
-				(errmsg("nothing is synced before setting \"pfa_vanguard.enabled\" is on")));
+		ereport(
+			NOTICE,
+			(errmsg(
+				"nothing is synced before setting \"pfa_vanguard.enabled\" is on")));
 	pfa_wake_scheduler_at_commit();
 	return (Datum) 0;
 }
@@ -117,8 +121,8 @@ PFA_API_FUNCTION(pfa_sync_now, PFA_ENDPOINT_SYNC_NOW)
 static double
 timeout_argument(FunctionCallInfo fcinfo, int arg)
 {
-	Interval   *interval;
-	double		ms;
+	Interval *interval;
+	double ms;
 
 	if (PG_ARGISNULL(arg))
 		return -1;
@@ -126,7 +130,7 @@ timeout_argument(FunctionCallInfo fcinfo, int arg)
 	/* In floating point: an interval may be longer than int64 microseconds. */
 	ms = interval->time / 1000.0 +
 		((double) interval->day + (double) interval->month * DAYS_PER_MONTH) *
-		SECS_PER_DAY * 1000.0;
+			SECS_PER_DAY * 1000.0;
 	if (ms < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -139,12 +143,15 @@ static void
 check_can_begin(int64 run_id, const PfaRunLook *look)
 {
 	if (look->own)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("cannot wait for sync run %lld in the transaction that requested it",
-						(long long) run_id),
-				 errdetail("The run does not begin before the transaction has committed."),
-				 errhint("Commit first, then call pfa_sync_wait().")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg(
+				 "cannot wait for sync run %lld in the transaction that requested it",
+				 (long long) run_id),
+			 errdetail(
+				 "The run does not begin before the transaction has committed."),
+			 errhint("Commit first, then call pfa_sync_wait().")));
 	if (look->status == PFA_RUN_QUEUED && !RecoveryInProgress())
 		check_workers();
 }
@@ -152,7 +159,7 @@ check_can_begin(int64 run_id, const PfaRunLook *look)
 static bool
 has_ended(int64 run_id, PfaRunStatus *worst)
 {
-	PfaRunLook	look;
+	PfaRunLook look;
 
 	if (!pfa_run_look(run_id, &look))
 		ereport(ERROR,
@@ -172,7 +179,7 @@ has_ended(int64 run_id, PfaRunStatus *worst)
 static int
 drop_ended(int64 *ids, int nids, PfaRunStatus *worst)
 {
-	int			left = 0;
+	int left = 0;
 
 	for (int i = 0; i < nids; i++)
 	{
@@ -187,17 +194,15 @@ drop_ended(int64 *ids, int nids, PfaRunStatus *worst)
 static bool
 nap(instr_time start, double timeout_ms)
 {
-	instr_time	now;
-	double		left;
+	instr_time now;
+	double left;
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, start);
-	left = timeout_ms < 0 ? LOOK_MS :
-		timeout_ms - INSTR_TIME_GET_MILLISEC(now);
+	left = timeout_ms < 0 ? LOOK_MS : timeout_ms - INSTR_TIME_GET_MILLISEC(now);
 	if (left <= 0)
 		return false;
-	(void) WaitLatch(MyLatch,
-					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 (long) ceil(Min(left, LOOK_MS)), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -207,12 +212,12 @@ nap(instr_time start, double timeout_ms)
 /* pfa_sync_wait(run_id bigint, timeout interval) returns text */
 PFA_API_FUNCTION(pfa_sync_wait, PFA_ENDPOINT_SYNC_WAIT)
 {
-	double		timeout_ms = timeout_argument(fcinfo, 1);
+	double timeout_ms = timeout_argument(fcinfo, 1);
 	PfaRunStatus worst = PFA_RUN_QUEUED;
-	int64		one;
-	int64	   *ids = &one;
-	int			nids = 1;
-	instr_time	start;
+	int64 one;
+	int64 *ids = &one;
+	int nids = 1;
+	instr_time start;
 
 	INSTR_TIME_SET_CURRENT(start);
 	if (PG_ARGISNULL(0))
@@ -260,9 +265,9 @@ stop_process(int64 run_id, const PfaRunLook *look)
  */
 PFA_API_FUNCTION(pfa_sync_cancel, PFA_ENDPOINT_SYNC_CANCEL)
 {
-	int64		run_id = PG_GETARG_INT64(0);
-	bool		told = false;
-	PfaRunLook	look;
+	int64 run_id = PG_GETARG_INT64(0);
+	bool told = false;
+	PfaRunLook look;
 
 	pfa_sync_check_writable("pfa_sync_cancel()");
 	for (int waited = 0;; waited += CANCEL_LOOK_MS)
@@ -279,12 +284,14 @@ PFA_API_FUNCTION(pfa_sync_cancel, PFA_ENDPOINT_SYNC_CANCEL)
 			if (told)
 				break;
 			if (pfa_run_reap() == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						 errmsg("could not cancel sync run %lld",
-								(long long) run_id),
-						 errdetail("Another transaction is changing the run, or this transaction is older than it."),
-						 errhint("Try again in a new transaction.")));
+				ereport(
+					ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("could not cancel sync run %lld",
+							(long long) run_id),
+					 errdetail(
+						 "Another transaction is changing the run, or this transaction is older than it."),
+					 errhint("Try again in a new transaction.")));
 			waited = 0;
 		}
 		(void) WaitLatch(MyLatch,

@@ -14,14 +14,13 @@
 static const struct
 {
 	const char *name;
-	int			strength;
-}			modes[] = {{"auto", 1}, {"delta", 1}, {"full", 2}, {"force", 3}};
+	int strength;
+} modes[] = {{"auto", 1}, {"delta", 1}, {"full", 2}, {"force", 3}};
 
 char *
 pfa_sync_organization_argument(FunctionCallInfo fcinfo, int arg)
 {
-	return PG_ARGISNULL(arg) ? NULL :
-		text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
 /* 0: no such mode. */
@@ -39,7 +38,7 @@ strength(const char *mode)
 char *
 pfa_sync_mode_argument(FunctionCallInfo fcinfo, int arg)
 {
-	char	   *mode;
+	char *mode;
 
 	if (PG_ARGISNULL(arg))
 		ereport(ERROR,
@@ -58,10 +57,12 @@ void
 pfa_sync_check_writable(const char *call)
 {
 	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot execute %s during recovery", call),
-				 errhint("Syncs run on the primary; the mirror arrives here by replication.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			 errmsg("cannot execute %s during recovery", call),
+			 errhint(
+				 "Syncs run on the primary; the mirror arrives here by replication.")));
 	PreventCommandIfReadOnly(call);
 	PreventCommandIfParallelMode(call);
 }
@@ -88,11 +89,14 @@ pfa_sync_check_request(const PfaRequest *request, const char *organization_id)
 					 errhint("Call pfa_resume_organization() first.")));
 			break;
 		case PFA_REQUEST_COPY:
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("organization \"%s\" is not synced, because this database is a copy",
-							organization_id),
-					 errhint("If this database is to sync from now on, call pfa_adopt_database().")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg(
+					 "organization \"%s\" is not synced, because this database is a copy",
+					 organization_id),
+				 errhint(
+					 "If this database is to sync from now on, call pfa_adopt_database().")));
 			break;
 	}
 }
@@ -104,9 +108,10 @@ pfa_sync_note_weaker(const PfaRequest *request, const char *organization_id,
 	if (request->outcome != PFA_REQUEST_PRESENT ||
 		strength(mode) <= strength(request->mode))
 		return;
-	ereport(NOTICE,
-			(errmsg("organization \"%s\" is being synced in mode \"%s\" already",
-					organization_id, request->mode),
-			 errhint("Ask for mode \"%s\" again when run %lld has ended.",
-					 mode, (long long) request->run_id)));
+	ereport(
+		NOTICE,
+		(errmsg("organization \"%s\" is being synced in mode \"%s\" already",
+				organization_id, request->mode),
+		 errhint("Ask for mode \"%s\" again when run %lld has ended.", mode,
+				 (long long) request->run_id)));
 }

@@ -37,18 +37,18 @@
 #include "sync/run.h"
 
 /* Progress is told this often at most, and where it stands still this often. */
-#define NOTICE_MS		1000
-#define SAME_NOTICE_MS	10000
+#define NOTICE_MS      1000
+#define SAME_NOTICE_MS 10000
 
 /* How often a run that another process performs is looked at. */
-#define LOOK_MS			100
+#define LOOK_MS 100
 
 typedef struct Progress
 {
 	const char *organization_id;
-	instr_time	told_at;
-	uint64		told_rows;
-	uint32		told_phase;
+	instr_time told_at;
+	uint64 told_rows;
+	uint32 told_phase;
 } Progress;
 
 /* What the call knows of one organization's sync. */
@@ -56,14 +56,14 @@ typedef struct Sync
 {
 	const char *organization_id;
 	const char *mode;
-	bool		named;			/* by the caller, not found by us */
-	Progress	progress;
+	bool named; /* by the caller, not found by us */
+	Progress progress;
 
 	/* of the last look at the queue */
-	PfaRequest	request;
-	PfaRun	   *run;			/* NULL: another process has it */
-	bool		at_work;		/* it has it still */
-	PfaRunEnd	end;
+	PfaRequest request;
+	PfaRun *run;  /* NULL: another process has it */
+	bool at_work; /* it has it still */
+	PfaRunEnd end;
 } Sync;
 
 /* ---- transactions ---- */
@@ -78,7 +78,7 @@ begin(void)
 
 /* Run body in a transaction of its own; what it allocates outlives that. */
 static void
-transact(void (*body) (Sync *sync), Sync *sync)
+transact(void (*body)(Sync *sync), Sync *sync)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
@@ -122,11 +122,14 @@ check_context(FunctionCallInfo fcinfo)
 	if (context != NULL && IsA(context, CallContext) && !context->atomic &&
 		!SPI_inside_nonatomic_context())
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-			 errmsg("CALL pfa_sync cannot run inside a transaction block, function or procedure"),
-			 errdetail("It commits each page of records by itself."),
-			 errhint("Call it as a statement of its own, or request a sync with pfa_sync_now().")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+		 errmsg(
+			 "CALL pfa_sync cannot run inside a transaction block, function or procedure"),
+		 errdetail("It commits each page of records by itself."),
+		 errhint(
+			 "Call it as a statement of its own, or request a sync with pfa_sync_now().")));
 }
 
 /* ---- progress ---- */
@@ -153,7 +156,7 @@ phase_text(uint32 phase)
 static double
 elapsed_ms(instr_time since)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, since);
@@ -164,14 +167,13 @@ elapsed_ms(instr_time since)
 static void
 tell_progress(const PfaSlot *slot, void *arg)
 {
-	Progress   *progress = arg;
-	PfaSlot    *live = unconstify(PfaSlot *, slot);
-	uint64		rows = pg_atomic_read_u64(&live->rows_seen);
-	uint64		total = pg_atomic_read_u64(&live->rows_total);
-	uint32		phase = pg_atomic_read_u32(&live->phase);
-	bool		same = rows == progress->told_rows &&
-		phase == progress->told_phase;
-	double		seconds;
+	Progress *progress = arg;
+	PfaSlot *live = unconstify(PfaSlot *, slot);
+	uint64 rows = pg_atomic_read_u64(&live->rows_seen);
+	uint64 total = pg_atomic_read_u64(&live->rows_total);
+	uint32 phase = pg_atomic_read_u32(&live->phase);
+	bool same = rows == progress->told_rows && phase == progress->told_phase;
+	double seconds;
 
 	if (elapsed_ms(progress->told_at) < (same ? SAME_NOTICE_MS : NOTICE_MS))
 		return;
@@ -181,12 +183,13 @@ tell_progress(const PfaSlot *slot, void *arg)
 	seconds = Max(GetCurrentTimestamp() - slot->started_at, 1) /
 		(double) USECS_PER_SEC;
 	if (total > 0)
-		ereport(NOTICE,
-				(errmsg("organization \"%s\": %s, %llu of %llu records (%.0f%%), %.0f a second",
-						progress->organization_id, phase_text(phase),
-						(unsigned long long) rows,
-						(unsigned long long) total,
-						Min(100.0 * rows / total, 100.0), rows / seconds)));
+		ereport(
+			NOTICE,
+			(errmsg(
+				"organization \"%s\": %s, %llu of %llu records (%.0f%%), %.0f a second",
+				progress->organization_id, phase_text(phase),
+				(unsigned long long) rows, (unsigned long long) total,
+				Min(100.0 * rows / total, 100.0), rows / seconds)));
 	else
 		ereport(NOTICE,
 				(errmsg("organization \"%s\": %s, %llu records",
@@ -199,15 +202,14 @@ tell_end(const Sync *sync)
 {
 	const PfaRunEnd *end = &sync->end;
 
-	ereport(NOTICE,
-			(errmsg("organization \"%s\": %s sync completed, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
-					sync->organization_id, end->mode,
-					(long long) end->rows_seen,
-					(long long) end->rows_inserted,
-					(long long) end->rows_updated,
-					(long long) end->rows_deleted,
-					(long long) end->rows_unchanged,
-					(long long) end->rows_rejected)));
+	ereport(
+		NOTICE,
+		(errmsg(
+			"organization \"%s\": %s sync completed, %lld records seen, %lld inserted, %lld updated, %lld deleted, %lld unchanged, %lld rejected",
+			sync->organization_id, end->mode, (long long) end->rows_seen,
+			(long long) end->rows_inserted, (long long) end->rows_updated,
+			(long long) end->rows_deleted, (long long) end->rows_unchanged,
+			(long long) end->rows_rejected)));
 }
 
 /* ---- one organization ---- */
@@ -224,7 +226,8 @@ take_run(Sync *sync)
 	pfa_run_request(sync->organization_id, sync->mode, &sync->request);
 	if (sync->named)
 		pfa_sync_check_request(&sync->request, sync->organization_id);
-	sync->run = sync->request.run_id == 0 ? NULL :
+	sync->run = sync->request.run_id == 0 ?
+		NULL :
 		pfa_run_claim_one(sync->request.run_id);
 }
 
@@ -241,7 +244,7 @@ read_end(Sync *sync)
 static void
 look_at_run(Sync *sync)
 {
-	PfaRunLook	look;
+	PfaRunLook look;
 
 	sync->at_work = pfa_run_look(sync->request.run_id, &look) &&
 		look.status == PFA_RUN_RUNNING;
@@ -256,8 +259,7 @@ give_back(Sync *sync)
 static void
 perform(Sync *sync)
 {
-	PfaSlot    *slot = pfa_slot_acquire(sync->run->run_id,
-										sync->organization_id);
+	PfaSlot *slot = pfa_slot_acquire(sync->run->run_id, sync->organization_id);
 
 	if (slot == NULL)
 	{
@@ -286,7 +288,7 @@ follow(Sync *sync)
 {
 	do
 	{
-		PfaSlot    *slot = pfa_slot_find(MyDatabaseId, sync->request.run_id);
+		PfaSlot *slot = pfa_slot_find(MyDatabaseId, sync->request.run_id);
 
 		if (slot != NULL)
 			tell_progress(slot, &sync->progress);
@@ -320,10 +322,11 @@ sync_organization(Sync *sync)
 		}
 		else
 		{
-			ereport(NOTICE,
-					(errmsg("organization \"%s\": run %lld is at work in another process",
-							sync->organization_id,
-							(long long) sync->request.run_id)));
+			ereport(
+				NOTICE,
+				(errmsg(
+					"organization \"%s\": run %lld is at work in another process",
+					sync->organization_id, (long long) sync->request.run_id)));
 			pfa_sync_note_weaker(&sync->request, sync->organization_id,
 								 sync->mode);
 			follow(sync);
@@ -349,18 +352,19 @@ report_failure(const Sync *sync, int elevel)
 {
 	ereport(elevel,
 			(errcode(sync->end.status == PFA_RUN_CANCELLED ?
-					 ERRCODE_QUERY_CANCELED : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-			 errmsg("sync of organization \"%s\" %s: %s",
-					sync->organization_id,
-					sync->end.status == PFA_RUN_CANCELLED ?
-					"was cancelled" : "failed",
-					sync->end.error != NULL ? sync->end.error : "no reason was given")));
+						 ERRCODE_QUERY_CANCELED :
+						 ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+			 errmsg("sync of organization \"%s\" %s: %s", sync->organization_id,
+					sync->end.status == PFA_RUN_CANCELLED ? "was cancelled" :
+															"failed",
+					sync->end.error != NULL ? sync->end.error :
+											  "no reason was given")));
 }
 
 static void
 sync_one(const char *organization_id, const char *mode)
 {
-	Sync		sync = {0};
+	Sync sync = {0};
 
 	sync.organization_id = organization_id;
 	sync.mode = mode;
@@ -375,15 +379,15 @@ sync_one(const char *organization_id, const char *mode)
 static void
 sync_all(const char *mode)
 {
-	int			n;
-	char	  **list = pfa_organization_list(&n);
-	int			synced = 0;
-	int			failed = 0;
+	int n;
+	char **list = pfa_organization_list(&n);
+	int synced = 0;
+	int failed = 0;
 
 	leave_transaction();
 	for (int i = 0; i < n; i++)
 	{
-		Sync		sync = {0};
+		Sync sync = {0};
 
 		CHECK_FOR_INTERRUPTS();
 		sync.organization_id = list[i];
@@ -399,8 +403,7 @@ sync_all(const char *mode)
 	}
 	return_to_transaction();
 	if (synced == 0)
-		ereport(NOTICE,
-				(errmsg("there is no organization to sync")));
+		ereport(NOTICE, (errmsg("there is no organization to sync")));
 	if (failed > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
@@ -410,8 +413,8 @@ sync_all(const char *mode)
 /* procedure pfa_sync(organization_id text, mode text) */
 PFA_API_FUNCTION(pfa_sync, PFA_ENDPOINT_SYNC)
 {
-	char	   *organization_id = pfa_sync_organization_argument(fcinfo, 0);
-	char	   *mode = pfa_sync_mode_argument(fcinfo, 1);
+	char *organization_id = pfa_sync_organization_argument(fcinfo, 0);
+	char *mode = pfa_sync_mode_argument(fcinfo, 1);
 
 	check_context(fcinfo);
 	pfa_sync_check_writable("CALL pfa_sync()");

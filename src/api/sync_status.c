@@ -31,19 +31,19 @@ PG_FUNCTION_INFO_V1(pfa_sync_status_rows);
 typedef struct Server
 {
 	TimestampTz now;
-	bool		standby;
-	bool		template;		/* a template database has no workers */
-	bool		barred;			/* workers step aside for a command */
-	bool		scheduler;		/* this database has one */
-	bool		full;			/* no worker can be had just now */
+	bool standby;
+	bool template;  /* a template database has no workers */
+	bool barred;    /* workers step aside for a command */
+	bool scheduler; /* this database has one */
+	bool full;      /* no worker can be had just now */
 } Server;
 
 static bool
 is_template(void)
 {
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID,
-										ObjectIdGetDatum(MyDatabaseId));
-	bool		result;
+	HeapTuple tuple = SearchSysCache1(DATABASEOID,
+									  ObjectIdGetDatum(MyDatabaseId));
+	bool result;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -76,21 +76,21 @@ look_at_server(Server *server)
 	if (!pfa_registry_available())
 		return;
 	server->barred = pfa_database_is_barred(MyDatabaseId);
-	server->scheduler =
-		pfa_worker_count(PFA_WORKER_SCHEDULER, MyDatabaseId) > 0;
+	server->scheduler = pfa_worker_count(PFA_WORKER_SCHEDULER, MyDatabaseId) >
+		0;
 	server->full = scheduler_waits() ||
 		pfa_worker_count(PFA_WORKER_SYNC, InvalidOid) +
-		pfa_worker_count(PFA_WORKER_HELPER, InvalidOid) >=
-		pfa_guc_max_concurrent_syncs;
+				pfa_worker_count(PFA_WORKER_HELPER, InvalidOid) >=
+			pfa_guc_max_concurrent_syncs;
 }
 
 /* ---- progress of a running run ---- */
 
 typedef struct Live
 {
-	PfaPhase	phase;
-	uint64		rows_seen;
-	uint64		rows_total;		/* 0: not known */
+	PfaPhase phase;
+	uint64 rows_seen;
+	uint64 rows_total; /* 0: not known */
 	TimestampTz started_at;
 	TimestampTz not_before;
 } Live;
@@ -99,7 +99,7 @@ typedef struct Live
 static bool
 read_live(int64 run_id, Live *live)
 {
-	PfaSlot    *slot = pfa_slot_find(MyDatabaseId, run_id);
+	PfaSlot *slot = pfa_slot_find(MyDatabaseId, run_id);
 
 	if (slot == NULL)
 		return false;
@@ -137,14 +137,14 @@ phase_name(PfaPhase phase)
 typedef struct Verdict
 {
 	const char *state;
-	const char *reason;			/* NULL only where it runs */
-	bool		due;			/* next_sync_at means something */
+	const char *reason; /* NULL only where it runs */
+	bool due;           /* next_sync_at means something */
 } Verdict;
 
 static Verdict
 verdict(const char *state, const char *reason)
 {
-	return (Verdict) {state, reason, false};
+	return (Verdict){state, reason, false};
 }
 
 static const char *
@@ -157,14 +157,15 @@ static Verdict
 judge_running(const Server *server, const Live *live)
 {
 	if (live == NULL || live->phase != PFA_PHASE_WAITING)
-		return verdict("running", server->standby ?
-					   "runs on the primary" : NULL);
+		return verdict("running",
+					   server->standby ? "runs on the primary" : NULL);
 	if (live->not_before > server->now)
 		return verdict("waiting",
 					   psprintf("PEMS asked to wait, %.0f s are left",
 								ceil((live->not_before - server->now) /
 									 (double) USECS_PER_SEC)));
-	return verdict("waiting", "PEMS failed to answer, it is asked again in a moment");
+	return verdict("waiting",
+				   "PEMS failed to answer, it is asked again in a moment");
 }
 
 /* What keeps this database's workers from work; NULL where nothing does. */
@@ -193,7 +194,7 @@ judge_queued(const Server *server)
 		reason = "switched off by pfa_vanguard.enabled";
 	else if ((reason = no_scheduler(server)) == NULL)
 		reason = server->full ? "waiting for a worker slot" :
-			"a worker takes it up in a moment";
+								"a worker takes it up in a moment";
 	return verdict("queued", reason);
 }
 
@@ -212,11 +213,12 @@ static Verdict
 judge_resting(const PfaSyncStatus *status, const Server *server)
 {
 	const char *trouble = source_trouble(status);
-	bool		due = status->next_sync_at <= server->now;
-	Verdict		result;
+	bool due = status->next_sync_at <= server->now;
+	Verdict result;
 
 	if (server->standby)
-		return verdict("idle", "this server is a standby, syncs run on the primary");
+		return verdict("idle",
+					   "this server is a standby, syncs run on the primary");
 	if (!pfa_guc_enabled)
 		return verdict("paused", "switched off by pfa_vanguard.enabled");
 	if (!pfa_registry_available())
@@ -225,13 +227,15 @@ judge_resting(const PfaSyncStatus *status, const Server *server)
 	result.due = true;
 	result.state = status->failures > 0 && !due ? "backoff" : "idle";
 	result.reason = trouble != NULL ? trouble :
-		due ? no_scheduler(server) : NULL;
+		due                         ? no_scheduler(server) :
+									  NULL;
 	if (result.reason != NULL)
 		return result;
 	if (due)
 		result.reason = "due, it is queued in a moment";
 	else if (status->failures > 0)
-		result.reason = status->failures == 1 ? "the last sync failed" :
+		result.reason = status->failures == 1 ?
+			"the last sync failed" :
 			psprintf("the last %d syncs failed", status->failures);
 	else
 		result.reason = "waiting until it is due";
@@ -241,18 +245,22 @@ judge_resting(const PfaSyncStatus *status, const Server *server)
 static Verdict
 judge(const PfaSyncStatus *status, const Server *server, const Live *live)
 {
-	bool		run = status->run_id != 0;
+	bool run = status->run_id != 0;
 
 	if (run && status->run_status == PFA_RUN_RUNNING && !status->worker_gone)
 		return judge_running(server, live);
 	if (status->is_copy)
-		return verdict("copy", "this database is a copy, pfa_adopt_database() lets it sync");
+		return verdict(
+			"copy",
+			"this database is a copy, pfa_adopt_database() lets it sync");
 	if (status->paused)
 		return verdict("paused", "paused by pfa_pause_organization()");
 	if (run && status->run_status == PFA_RUN_RUNNING)
-		return verdict("waiting", pfa_registry_available() ?
-					   "its process has gone, the run is taken up again in a moment" :
-					   "its process has gone, CALL pfa_sync() takes the run up again");
+		return verdict(
+			"waiting",
+			pfa_registry_available() ?
+				"its process has gone, the run is taken up again in a moment" :
+				"its process has gone, CALL pfa_sync() takes the run up again");
 	if (run && status->run_status == PFA_RUN_QUEUED)
 		return judge_queued(server);
 	return judge_resting(status, server);
@@ -280,8 +288,8 @@ enum
 
 typedef struct Row
 {
-	Datum		values[NCOLUMNS];
-	bool		nulls[NCOLUMNS];
+	Datum values[NCOLUMNS];
+	bool nulls[NCOLUMNS];
 } Row;
 
 static void
@@ -309,7 +317,7 @@ set_time(Row *row, int column, TimestampTz time)
 static Datum
 interval_of_seconds(double seconds)
 {
-	Interval   *interval = palloc0(sizeof(Interval));
+	Interval *interval = palloc0(sizeof(Interval));
 
 	interval->time = (TimeOffset) ceil(Min(seconds, 1e9)) * USECS_PER_SEC;
 	return IntervalPGetDatum(interval);
@@ -319,12 +327,12 @@ interval_of_seconds(double seconds)
 static void
 set_progress(Row *row, int64 seen, int64 total, int64 usecs, bool running)
 {
-	double		rate = usecs <= 0 ? 0 : seen * (double) USECS_PER_SEC / usecs;
+	double rate = usecs <= 0 ? 0 : seen * (double) USECS_PER_SEC / usecs;
 
 	set(row, COL_ROWS_SEEN, Int64GetDatum(seen));
 	if (total > 0)
 	{
-		double		percent = Min(100.0 * seen / total, 100.0);
+		double percent = Min(100.0 * seen / total, 100.0);
 
 		set(row, COL_ROWS_TOTAL, Int64GetDatum(total));
 		/* To one place, and not 100 before the last record. */
@@ -333,8 +341,7 @@ set_progress(Row *row, int64 seen, int64 total, int64 usecs, bool running)
 	if (usecs > 0)
 		set(row, COL_ROWS_PER_SECOND, Float8GetDatum(rint(rate)));
 	if (running && total > 0 && rate > 0)
-		set(row, COL_ETA,
-			interval_of_seconds(Max(total - seen, 0) / rate));
+		set(row, COL_ETA, interval_of_seconds(Max(total - seen, 0) / rate));
 }
 
 static void
@@ -353,18 +360,20 @@ set_run(Row *row, const PfaSyncStatus *status, const Live *live,
 					 now - status->started_at, !status->worker_gone);
 	else if (pfa_run_has_ended(status->run_status))
 		set_progress(row, status->rows_seen, status->rows_total,
-					 status->started_at == 0 ? 0 :
-					 status->finished_at - status->started_at, false);
+					 status->started_at == 0 ?
+						 0 :
+						 status->finished_at - status->started_at,
+					 false);
 }
 
 static void
 put_status(ReturnSetInfo *rsinfo, const PfaSyncStatus *status,
 		   const Server *server)
 {
-	Live		buffer;
-	Live	   *live = NULL;
-	Verdict		result;
-	Row			row;
+	Live buffer;
+	Live *live = NULL;
+	Verdict result;
+	Row row;
 
 	if (status->run_id != 0 && status->run_status == PFA_RUN_RUNNING &&
 		read_live(status->run_id, &buffer))
@@ -381,8 +390,8 @@ put_status(ReturnSetInfo *rsinfo, const PfaSyncStatus *status,
 	set_text(&row, COL_LAST_ERROR, status->last_error);
 	if (result.due)
 		set_time(&row, COL_NEXT_SYNC_AT, status->next_sync_at);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-						 row.values, row.nulls);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
+						 row.nulls);
 }
 
 /* pfa_sync_status_rows() returns the rows of the view */
@@ -391,8 +400,8 @@ pfa_sync_status_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PfaSyncStatus *list;
-	Server		server;
-	int			n;
+	Server server;
+	int n;
 
 	InitMaterializedSRF(fcinfo, 0);
 	list = pfa_sync_status_list(&n);

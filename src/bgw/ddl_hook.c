@@ -37,8 +37,8 @@
 #include "compat.h"
 
 /* Workers have left within a second; after so long the command may try. */
-#define LEAVE_MS		5000
-#define LEAVE_SLICE_MS	10
+#define LEAVE_MS       5000
+#define LEAVE_SLICE_MS 10
 
 static ProcessUtility_hook_type previous_hook;
 
@@ -47,7 +47,7 @@ static ProcessUtility_hook_type previous_hook;
 static Oid
 owned_database(const char *name)
 {
-	Oid			database = get_database_oid(name, true);
+	Oid database = get_database_oid(name, true);
 
 	if (!OidIsValid(database) || database == MyDatabaseId ||
 		!pfa_database_ownercheck(database, GetUserId()))
@@ -63,14 +63,14 @@ static Oid
 template_database(const CreatedbStmt *stmt)
 {
 	const char *name = "template1";
-	ListCell   *cell;
-	Oid			database;
-	HeapTuple	tuple;
-	bool		allowed;
+	ListCell *cell;
+	Oid database;
+	HeapTuple tuple;
+	bool allowed;
 
 	foreach(cell, stmt->options)
 	{
-		DefElem    *option = lfirst(cell);
+		DefElem *option = lfirst(cell);
 
 		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
 			name = defGetString(option);
@@ -100,19 +100,19 @@ wanted_database(Node *parsetree)
 				return owned_database(((RenameStmt *) parsetree)->subname);
 			return InvalidOid;
 		case T_AlterDatabaseStmt:
+		{
+			AlterDatabaseStmt *stmt = (AlterDatabaseStmt *) parsetree;
+			ListCell *cell;
+
+			foreach(cell, stmt->options)
 			{
-				AlterDatabaseStmt *stmt = (AlterDatabaseStmt *) parsetree;
-				ListCell   *cell;
+				DefElem *option = lfirst(cell);
 
-				foreach(cell, stmt->options)
-				{
-					DefElem    *option = lfirst(cell);
-
-					if (strcmp(option->defname, "tablespace") == 0)
-						return owned_database(stmt->dbname);
-				}
-				return InvalidOid;
+				if (strcmp(option->defname, "tablespace") == 0)
+					return owned_database(stmt->dbname);
 			}
+			return InvalidOid;
+		}
 		case T_CreatedbStmt:
 			return template_database((CreatedbStmt *) parsetree);
 		default:
@@ -126,9 +126,9 @@ empty_database(Oid database)
 {
 	TimestampTz started = GetCurrentTimestamp();
 
-	while (pfa_database_dismiss(database) > 0 &&
-		   !TimestampDifferenceExceeds(started, GetCurrentTimestamp(),
-									   LEAVE_MS))
+	while (
+		pfa_database_dismiss(database) > 0 &&
+		!TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LEAVE_MS))
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -154,8 +154,8 @@ static void
 server_changed(const char *server)
 {
 	PfaExtension extension;
-	Oid			role;
-	int			context;
+	Oid role;
+	int context;
 
 	if (RecoveryInProgress() || !pfa_extension_read(&extension))
 		return;
@@ -188,11 +188,11 @@ table_altered(const RangeVar *table)
 static void
 triggers_dropped(const DropStmt *stmt)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, stmt->objects)
 	{
-		List	   *names = list_copy(lfirst(cell));
+		List *names = list_copy(lfirst(cell));
 
 		/* the trigger's own name is the last */
 		names = list_truncate(names, list_length(names) - 1);
@@ -283,8 +283,8 @@ run_alone(Oid database, PlannedStmt *pstmt, const char *query,
 	PG_TRY();
 	{
 		empty_database(database);
-		run_utility(pstmt, query, read_only_tree, context, params,
-					environment, dest, completion);
+		run_utility(pstmt, query, read_only_tree, context, params, environment,
+					dest, completion);
 	}
 	PG_FINALLY();
 	{
@@ -300,15 +300,16 @@ hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	 QueryCompletion *completion)
 {
 	/* These commands run at top level only; elsewhere they just fail. */
-	Oid			database = context == PROCESS_UTILITY_TOPLEVEL ?
-		wanted_database(pstmt->utilityStmt) : InvalidOid;
+	Oid database = context == PROCESS_UTILITY_TOPLEVEL ?
+		wanted_database(pstmt->utilityStmt) :
+		InvalidOid;
 
 	if (OidIsValid(database))
 		run_alone(database, pstmt, query, read_only_tree, context, params,
 				  environment, dest, completion);
 	else
-		run_utility(pstmt, query, read_only_tree, context, params,
-					environment, dest, completion);
+		run_utility(pstmt, query, read_only_tree, context, params, environment,
+					dest, completion);
 	follow_up(pstmt->utilityStmt);
 }
 

@@ -33,29 +33,29 @@
 #include "metrics/counters.h"
 
 /* The launcher comes back so soon after it died. */
-#define RESTART_SECONDS		2
+#define RESTART_SECONDS 2
 
-#define TURN_MS				10000
+#define TURN_MS 10000
 
 /* A look at a database that takes longer does not hold up the next one. */
-#define LOOK_MS				10000
+#define LOOK_MS 10000
 
 /* Longest wait before a scheduler that ran is started again, or one that
  * could not even begin. */
-#define BACKOFF_RAN_MS		4000
-#define BACKOFF_NEVER_MS	60000
+#define BACKOFF_RAN_MS   4000
+#define BACKOFF_NEVER_MS 60000
 
 /* A scheduler that lived so long has not failed at its start. */
-#define HEALTHY_MS			60000
+#define HEALTHY_MS 60000
 
 /* What the launcher alone knows of a database; parallel to the registry. */
 typedef struct Child
 {
-	Oid			database;
+	Oid database;
 	BackgroundWorkerHandle *handle; /* NULL: none running that we started */
 	TimestampTz started_at;
 	TimestampTz not_before;
-	int			failures;
+	int failures;
 } Child;
 
 static Child children[PFA_MAX_DATABASES];
@@ -87,10 +87,10 @@ static List *
 list_databases(List **existing)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	List	   *databases = NIL;
-	Relation	relation;
+	List *databases = NIL;
+	Relation relation;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -133,9 +133,9 @@ forget_child(Child *child)
 static void
 refresh_databases(void)
 {
-	List	   *existing = NIL;
-	List	   *databases = list_databases(&existing);
-	ListCell   *cell;
+	List *existing = NIL;
+	List *databases = list_databases(&existing);
+	ListCell *cell;
 
 	for (int i = 0; i < PFA_MAX_DATABASES; i++)
 	{
@@ -170,7 +170,7 @@ refresh_databases(void)
 static bool
 is_alive(Child *child, const PfaDatabase *entry)
 {
-	pid_t		pid;
+	pid_t pid;
 
 	if (child->handle != NULL)
 	{
@@ -189,9 +189,9 @@ static void
 note_end(Child *child, const PfaDatabase *entry)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	long		most = entry->state == PFA_DATABASE_UNKNOWN ?
-		BACKOFF_NEVER_MS : BACKOFF_RAN_MS;
-	long		wait;
+	long most = entry->state == PFA_DATABASE_UNKNOWN ? BACKOFF_NEVER_MS :
+													   BACKOFF_RAN_MS;
+	long wait;
 
 	if (child->started_at == 0 || entry->dismissed ||
 		TimestampDifferenceExceeds(child->started_at, now, HEALTHY_MS))
@@ -207,7 +207,7 @@ note_end(Child *child, const PfaDatabase *entry)
 static void
 start_scheduler(int i, const PfaDatabase *entry)
 {
-	Child	   *child = &children[i];
+	Child *child = &children[i];
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	PfaWorkerArgs args = {0};
 	TimestampTz now = GetCurrentTimestamp();
@@ -217,8 +217,8 @@ start_scheduler(int i, const PfaDatabase *entry)
 	/* Before the start: a request of from now on may come too late for it. */
 	pfa_database_clear_requests(i);
 	/* TopMemoryContext: the handle is freed when the worker has ended. */
-	if (pfa_worker_start(&args, "pfa_scheduler_main",
-						 "pfa_vanguard scheduler", &child->handle))
+	if (pfa_worker_start(&args, "pfa_scheduler_main", "pfa_vanguard scheduler",
+						 &child->handle))
 	{
 		child->database = entry->oid;
 		child->started_at = now;
@@ -232,10 +232,12 @@ start_scheduler(int i, const PfaDatabase *entry)
 		if (warned_at == 0 || TimestampDifferenceExceeds(warned_at, now, 60000))
 		{
 			warned_at = now;
-			ereport(WARNING,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("no background worker slot is free for a pfa_vanguard scheduler"),
-					 errhint("Increase max_worker_processes.")));
+			ereport(
+				WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg(
+					 "no background worker slot is free for a pfa_vanguard scheduler"),
+				 errhint("Increase max_worker_processes.")));
 		}
 	}
 	MemoryContextSwitchTo(old);
@@ -246,17 +248,17 @@ static long
 supervise(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	long		wait = TURN_MS;
-	bool		looking = false;
+	long wait = TURN_MS;
+	bool looking = false;
 
 	for (int pass = 0; pass < 2; pass++)
 	{
 		/* First those known to have the extension, then looks, one by one. */
 		for (int i = 0; i < PFA_MAX_DATABASES; i++)
 		{
-			Child	   *child = &children[i];
+			Child *child = &children[i];
 			PfaDatabase entry;
-			bool		known;
+			bool known;
 
 			if (!pfa_database_read(i, &entry))
 				continue;
@@ -289,8 +291,10 @@ supervise(void)
 				child->not_before = now;
 			if (child->not_before > now)
 			{
-				wait = Min(wait, TimestampDifferenceMilliseconds(now,
-																 child->not_before) + 1);
+				wait = Min(wait,
+						   TimestampDifferenceMilliseconds(now,
+														   child->not_before) +
+							   1);
 				continue;
 			}
 			start_scheduler(i, &entry);
@@ -316,7 +320,7 @@ pfa_launcher_main(Datum arg)
 
 	for (;;)
 	{
-		long		wait;
+		long wait;
 
 		pfa_worker_check();
 		MemoryContextSwitchTo(turn_context);
@@ -328,8 +332,8 @@ pfa_launcher_main(Datum arg)
 		MemoryContextReset(turn_context);
 
 		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 wait, PG_WAIT_EXTENSION);
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 }

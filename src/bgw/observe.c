@@ -25,31 +25,31 @@
 #include "events/ring.h"
 #include "metrics/alerts.h"
 
-#define ALERT_CHANNEL	"pfa_alert"
+#define ALERT_CHANNEL "pfa_alert"
 
 /* Sizes and row numbers change slowly, and the look costs a few files each. */
-#define RELATIONS_MS	30000
+#define RELATIONS_MS 30000
 
 /* Events taken at a time. */
-#define BATCH			100
+#define BATCH 100
 
 /* The same event within this time is counted in the row of the first one. */
-#define REPEAT_MS		60000
-#define REMEMBERED		64
+#define REPEAT_MS  60000
+#define REMEMBERED 64
 
 typedef struct Remembered
 {
-	uint64		hash;
-	int64		event_id;		/* 0: not in use */
+	uint64 hash;
+	int64 event_id; /* 0: not in use */
 	TimestampTz at;
 } Remembered;
 
 static struct
 {
 	TimestampTz relations_at;
-	Remembered	events[REMEMBERED];
-	int			next;
-}			state;
+	Remembered events[REMEMBERED];
+	int next;
+} state;
 
 /* False where the extension has gone: the scheduler finds that out itself. */
 static bool
@@ -64,14 +64,18 @@ begin(void)
 static uint64
 hash_of(const PfaEvent *event)
 {
-	uint64		hash = event->level;
+	uint64 hash = event->level;
 
-	hash = hash_combine64(hash, hash_bytes((const unsigned char *) event->code,
-										   (int) strlen(event->code)));
-	hash = hash_combine64(hash, hash_bytes((const unsigned char *) event->organization_id,
-										   (int) strlen(event->organization_id)));
+	hash = hash_combine64(hash,
+						  hash_bytes((const unsigned char *) event->code,
+									 (int) strlen(event->code)));
+	hash = hash_combine64(hash,
+						  hash_bytes((const unsigned char *)
+										 event->organization_id,
+									 (int) strlen(event->organization_id)));
 	return hash_combine64(hash,
-						  hash_bytes_extended((const unsigned char *) event->message,
+						  hash_bytes_extended((const unsigned char *)
+												  event->message,
 											  (int) strlen(event->message), 0));
 }
 
@@ -79,7 +83,7 @@ static void
 write_event(const PfaEvent *event)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	uint64		hash = hash_of(event);
+	uint64 hash = hash_of(event);
 
 	for (int i = 0; i < REMEMBERED; i++)
 	{
@@ -99,8 +103,8 @@ write_event(const PfaEvent *event)
 static void
 write_events(void)
 {
-	PfaEvent   *events;
-	int			nevents;
+	PfaEvent *events;
+	int nevents;
 
 	do
 	{
@@ -126,7 +130,7 @@ look_at_relations(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	PfaRelationFacts *facts;
-	int			nfacts;
+	int nfacts;
 
 	if (state.relations_at != 0 &&
 		!TimestampDifferenceExceeds(state.relations_at, now, RELATIONS_MS))
@@ -147,7 +151,8 @@ static void
 tell(const PfaAlertChange *change)
 {
 	const PfaAlertEntry *alert = &change->alert;
-	const char *organization = alert->organization_id[0] == '\0' ? NULL :
+	const char *organization = alert->organization_id[0] == '\0' ?
+		NULL :
 		alert->organization_id;
 	const char *summary = pfa_alert_summary(alert->name);
 	StringInfoData json;
@@ -155,9 +160,11 @@ tell(const PfaAlertChange *change)
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"alert\": ");
 	escape_json(&json, alert->name);
-	appendStringInfo(&json, ", \"severity\": \"%s\", \"state\": \"%s\", \"organization_id\": ",
-					 alert->critical ? "critical" : "warning",
-					 change->resolved ? "resolved" : "firing");
+	appendStringInfo(
+		&json,
+		", \"severity\": \"%s\", \"state\": \"%s\", \"organization_id\": ",
+		alert->critical ? "critical" : "warning",
+		change->resolved ? "resolved" : "firing");
 	if (organization == NULL)
 		appendStringInfoString(&json, "null");
 	else
@@ -167,8 +174,8 @@ tell(const PfaAlertChange *change)
 	escape_json(&json, summary);
 	appendStringInfoChar(&json, '}');
 	Async_Notify(ALERT_CHANNEL, json.data);
-	pfa_event_write(change->resolved ? LOG : WARNING, "alerts", organization,
-					0, change->resolved ? "alert_resolved" : "alert_firing",
+	pfa_event_write(change->resolved ? LOG : WARNING, "alerts", organization, 0,
+					change->resolved ? "alert_resolved" : "alert_firing",
 					psprintf("%s: %s", alert->name, summary), json.data);
 }
 
@@ -177,8 +184,8 @@ judge(void)
 {
 	PfaOrganizationFacts *facts = NULL;
 	PfaAlertChange *changes = NULL;
-	int			nfacts;
-	int			nchanges = 0;
+	int nfacts;
+	int nchanges = 0;
 
 	if (begin())
 	{

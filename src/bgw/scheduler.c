@@ -32,48 +32,48 @@
 #include "metrics/gauges.h"
 
 /* Longest wait: due times may change behind the scheduler's back. */
-#define TURN_MS			10000
+#define TURN_MS 10000
 
 /* With runs waiting for a worker, look this often for a free one. */
-#define WAITING_MS		1000
+#define WAITING_MS 1000
 
 /* A worker that was asked for and has not shown itself counts as lost. */
-#define START_MS		10000
+#define START_MS 10000
 
 /* What lasts is reported once in so long. */
-#define REPORT_MS		60000
+#define REPORT_MS 60000
 
 /* How often old history is removed; and the wait where there is more of it. */
-#define PRUNE_MS		600000
-#define PRUNE_SLICE_MS	50
+#define PRUNE_MS       600000
+#define PRUNE_SLICE_MS 50
 
 /* Longest wait after workers that ended without having taken a run. */
-#define BACKOFF_MS		60000
+#define BACKOFF_MS 60000
 
-#define MAX_CHILDREN	64
+#define MAX_CHILDREN 64
 
 typedef struct Child
 {
 	BackgroundWorkerHandle *handle;
 	TimestampTz started_at;
-	uint32		claims;			/* of this database at that time */
+	uint32 claims; /* of this database at that time */
 } Child;
 
 static struct
 {
-	bool		named;
-	Oid			extension;
-	Child		children[MAX_CHILDREN];
-	int			nchildren;
+	bool named;
+	Oid extension;
+	Child children[MAX_CHILDREN];
+	int nchildren;
 	TimestampTz pruned_at;
-	int			run_retention;	/* that it was pruned by */
-	int			event_retention;
+	int run_retention; /* that it was pruned by */
+	int event_retention;
 	TimestampTz warned_at;
-	int			fruitless;		/* workers in a row that ended without a run */
+	int fruitless; /* workers in a row that ended without a run */
 	TimestampTz start_after;
-	int			failed_with;	/* SQLSTATE of the last error reported */
+	int failed_with; /* SQLSTATE of the last error reported */
 	TimestampTz failed_at;
-}			state;
+} state;
 
 /* ---- one turn's look at the tables ---- */
 
@@ -85,12 +85,13 @@ static struct
 static void
 begin(void)
 {
-	Oid			extension;
+	Oid extension;
 
 	pfa_worker_start_transaction();
 	extension = pfa_extension_oid(true);
-	pfa_database_set_state(MyDatabaseId, OidIsValid(extension) ?
-						   PFA_DATABASE_PRESENT : PFA_DATABASE_ABSENT);
+	pfa_database_set_state(MyDatabaseId,
+						   OidIsValid(extension) ? PFA_DATABASE_PRESENT :
+												   PFA_DATABASE_ABSENT);
 	if (!OidIsValid(state.extension))
 		state.extension = extension;
 	if (OidIsValid(extension) && extension == state.extension)
@@ -105,7 +106,7 @@ begin(void)
 static void
 set_name(void)
 {
-	char	   *database = get_database_name(MyDatabaseId);
+	char *database = get_database_name(MyDatabaseId);
 
 	pfa_worker_set_name(psprintf("pfa_vanguard scheduler %s",
 								 database != NULL ? database : ""));
@@ -117,8 +118,8 @@ static int
 look(long *wait)
 {
 	TimestampTz next;
-	int			queued;
-	int			reaped;
+	int queued;
+	int reaped;
 
 	begin();
 	if (!state.named)
@@ -132,7 +133,8 @@ look(long *wait)
 	if (next != DT_NOEND)
 		*wait = Min(*wait,
 					TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-													next) + 1);
+													next) +
+						1);
 	return queued;
 }
 
@@ -144,7 +146,7 @@ static bool
 prune(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		more;
+	bool more;
 
 	if (state.pruned_at != 0 && state.pruned_at <= now &&
 		state.run_retention == pfa_guc_run_retention &&
@@ -169,7 +171,7 @@ prune(void)
 static void
 note_end(const Child *child)
 {
-	long		wait;
+	long wait;
 
 	if (child->claims != pfa_database_claims())
 	{
@@ -192,7 +194,8 @@ start_delay(int queued)
 		return 0;
 	/* No longer than that, whatever the clock was set to. */
 	return Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-											   state.start_after), BACKOFF_MS);
+											   state.start_after),
+			   BACKOFF_MS);
 }
 
 /* Workers that were asked for and are not in the table of workers yet. */
@@ -200,13 +203,13 @@ static int
 count_starting(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			starting = 0;
-	int			kept = 0;
+	int starting = 0;
+	int kept = 0;
 
 	for (int i = 0; i < state.nchildren; i++)
 	{
-		Child	   *child = &state.children[i];
-		pid_t		pid = 0;
+		Child *child = &state.children[i];
+		pid_t pid = 0;
 		BgwHandleStatus status = GetBackgroundWorkerPid(child->handle, &pid);
 
 		if (status == BGWH_STOPPED || status == BGWH_POSTMASTER_DIED)
@@ -229,8 +232,8 @@ start_worker(void)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	PfaWorkerArgs args = {0};
-	Child	   *child = &state.children[state.nchildren];
-	bool		started;
+	Child *child = &state.children[state.nchildren];
+	bool started;
 
 	args.database = MyDatabaseId;
 	args.kind = PFA_WORKER_SYNC;
@@ -245,8 +248,8 @@ start_worker(void)
 		state.nchildren++;
 	}
 	else if (state.warned_at == 0 ||
-			 TimestampDifferenceExceeds(state.warned_at,
-										GetCurrentTimestamp(), REPORT_MS))
+			 TimestampDifferenceExceeds(state.warned_at, GetCurrentTimestamp(),
+										REPORT_MS))
 	{
 		state.warned_at = GetCurrentTimestamp();
 		ereport(WARNING,
@@ -265,11 +268,11 @@ start_worker(void)
 static long
 start_workers(int queued)
 {
-	int			starting = count_starting();
-	int			running = pfa_worker_count(PFA_WORKER_SYNC, InvalidOid) +
+	int starting = count_starting();
+	int running = pfa_worker_count(PFA_WORKER_SYNC, InvalidOid) +
 		pfa_worker_count(PFA_WORKER_HELPER, InvalidOid);
-	long		delay = start_delay(queued);
-	bool		wait = false;
+	long delay = start_delay(queued);
+	bool wait = false;
 
 	if (delay > 0)
 	{
@@ -281,8 +284,7 @@ start_workers(int queued)
 	{
 		wait = running + starting >= pfa_guc_max_concurrent_syncs ||
 			state.nchildren >= MAX_CHILDREN ||
-			pfa_database_others_wait(MyDatabaseId) ||
-			!start_worker();
+			pfa_database_others_wait(MyDatabaseId) || !start_worker();
 		starting++;
 		queued--;
 	}
@@ -295,7 +297,7 @@ static void
 report_error(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	ErrorData  *edata;
+	ErrorData *edata;
 
 	if (geterrcode() == state.failed_with &&
 		!TimestampDifferenceExceeds(state.failed_at, now, REPORT_MS))
@@ -314,8 +316,8 @@ report_error(void)
 static long
 work(void)
 {
-	long		due = TURN_MS;
-	long		next = start_workers(look(&due));
+	long due = TURN_MS;
+	long next = start_workers(look(&due));
 
 	next = Min(due, next);
 	return prune() ? Min(next, PRUNE_SLICE_MS) : next;
@@ -324,7 +326,7 @@ work(void)
 static long
 maintain(void)
 {
-	long		due = pfa_kpi_maintain();
+	long due = pfa_kpi_maintain();
 
 	return due >= 0 ? Min(due, TURN_MS) : TURN_MS;
 }
@@ -367,7 +369,7 @@ warm(void)
  * ended for it would have to be started anew each time.
  */
 static long
-take_step(MemoryContext turn_context, long (*step) (void))
+take_step(MemoryContext turn_context, long (*step)(void))
 {
 	volatile long wait = TURN_MS;
 
@@ -408,7 +410,7 @@ pfa_scheduler_main(Datum arg)
 										 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		long		wait;
+		long wait;
 
 		pfa_worker_check();
 		wait = take_step(turn_context, work);
@@ -417,8 +419,8 @@ pfa_scheduler_main(Datum arg)
 		(void) take_step(turn_context, warm);
 
 		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 wait, PG_WAIT_EXTENSION);
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 }

@@ -26,7 +26,7 @@ static PfaRun *
 claim(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	PfaRun	   *run = NULL;
+	PfaRun *run = NULL;
 
 	pfa_worker_start_transaction();
 	MemoryContextSwitchTo(caller);
@@ -52,19 +52,18 @@ static void
 work(void)
 {
 	MemoryContext turn_context;
-	bool		first = true;
+	bool first = true;
 
 	turn_context = AllocSetContextCreate(TopMemoryContext,
 										 "pfa_vanguard sync turn",
 										 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		PfaRun	   *run;
-		PfaSlot    *slot;
+		PfaRun *run;
+		PfaSlot *slot;
 
 		pfa_worker_check();
-		if (!is_wanted() ||
-			(!first && pfa_database_others_wait(MyDatabaseId)))
+		if (!is_wanted() || (!first && pfa_database_others_wait(MyDatabaseId)))
 			break;
 		MemoryContextSwitchTo(turn_context);
 		run = claim();
@@ -75,8 +74,8 @@ work(void)
 		slot = pfa_slot_acquire(run->run_id, run->organization_id);
 		if (slot == NULL)
 			break;
-		pfa_worker_set_name(psprintf("pfa_vanguard sync %s",
-									 run->organization_id));
+		pfa_worker_set_name(
+			psprintf("pfa_vanguard sync %s", run->organization_id));
 		(void) pfa_run_perform(run, slot, true, NULL, NULL);
 		pfa_slot_release(slot);
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -99,8 +98,8 @@ pfa_sync_worker_start_helper(PfaSlot *slot)
 	if (args.slot < 0)
 		return false;
 	/* Nobody waits for it: without it the leader reads every page. */
-	return pfa_worker_start(&args, "pfa_sync_worker_main",
-							"pfa_vanguard sync", NULL);
+	return pfa_worker_start(&args, "pfa_sync_worker_main", "pfa_vanguard sync",
+							NULL);
 }
 
 static PfaSlot *helped_slot;
@@ -119,8 +118,8 @@ leave_run(int code, Datum arg)
 static void
 help(const PfaWorkerArgs *args)
 {
-	PfaSlot    *slot = pfa_slot_by_index(args->slot);
-	bool		wanted;
+	PfaSlot *slot = pfa_slot_by_index(args->slot);
+	bool wanted;
 
 	helped_slot = slot;
 	before_shmem_exit(leave_run, (Datum) 0);
@@ -132,8 +131,8 @@ help(const PfaWorkerArgs *args)
 	SpinLockRelease(&slot->mutex);
 	if (!wanted)
 		return;
-	pfa_worker_set_name(psprintf("pfa_vanguard sync %s",
-								 slot->organization_id));
+	pfa_worker_set_name(
+		psprintf("pfa_vanguard sync %s", slot->organization_id));
 	pfa_run_help(slot, args->run_id);
 }
 

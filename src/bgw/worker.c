@@ -16,7 +16,7 @@
 #include "metrics/counters.h"
 
 /* Longest wait for a lock on our tables. */
-#define LOCK_TIMEOUT	"2s"
+#define LOCK_TIMEOUT "2s"
 
 bool
 pfa_worker_start(const PfaWorkerArgs *args, const char *function,
@@ -62,7 +62,8 @@ pfa_worker_begin(PfaWorkerArgs *args)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args->database, InvalidOid, 0);
 	pfa_metrics_process_started(args->kind == PFA_WORKER_SCHEDULER ?
-								PFA_PROCESS_SCHEDULER : PFA_PROCESS_SYNC,
+									PFA_PROCESS_SCHEDULER :
+									PFA_PROCESS_SYNC,
 								args->database);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }

@@ -13,10 +13,10 @@
 /* What a worker is told at its start, in bgw_extra. */
 typedef struct PfaWorkerArgs
 {
-	Oid			database;
+	Oid database;
 	PfaWorkerKind kind;
-	int			slot;			/* helper: of the run it helps */
-	int64		run_id;			/* helper: that run */
+	int slot;     /* helper: of the run it helps */
+	int64 run_id; /* helper: that run */
 } PfaWorkerArgs;
 
 StaticAssertDecl(sizeof(PfaWorkerArgs) <= BGW_EXTRALEN,
@@ -58,4 +58,4 @@ extern bool pfa_sync_worker_start_helper(PfaSlot *slot);
 /* ddl_hook.c */
 extern void pfa_ddl_hook_install(void);
 
-#endif							/* PFA_WORKER_H */
+#endif /* PFA_WORKER_H */

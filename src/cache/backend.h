@@ -21,17 +21,16 @@ typedef struct PfaCacheBackend
 	 * The value kept under the item's key for this stamp, palloc'd; NULL where
 	 * there is none.
 	 */
-	Jsonb	   *(*get) (const PfaCacheItem *item, const PfaStamp *stamp);
+	Jsonb *(*get)(const PfaCacheItem *item, const PfaStamp *stamp);
 
 	/*
 	 * Keep it.  A value of an older state never replaces one of a newer.
 	 */
-	bool		(*set) (const PfaCacheItem *item, const PfaStamp *stamp,
-						Jsonb *value);
-	int64		(*remove) (const char *pattern);
-	bool		(*is_up) (void);
+	bool (*set)(const PfaCacheItem *item, const PfaStamp *stamp, Jsonb *value);
+	int64 (*remove)(const char *pattern);
+	bool (*is_up)(void);
 	/* Bytes and values kept; NULL where nobody knows. */
-	void		(*measure) (uint64 *bytes, uint64 *max_bytes, uint64 *entries);
+	void (*measure)(uint64 *bytes, uint64 *max_bytes, uint64 *entries);
 } PfaCacheBackend;
 
 extern const PfaCacheBackend pfa_cache_shared_memory;
@@ -56,9 +55,9 @@ extern void pfa_cache_count_eviction(PfaKeyspace keyspace);
 
 typedef enum PfaFlight
 {
-	PFA_FLIGHT_MINE,			/* compute, and land */
-	PFA_FLIGHT_WAITED,			/* another has landed, or has taken too long */
-	PFA_FLIGHT_NONE				/* compute without: this process, or the place,
+	PFA_FLIGHT_MINE,   /* compute, and land */
+	PFA_FLIGHT_WAITED, /* another has landed, or has taken too long */
+	PFA_FLIGHT_NONE    /* compute without: this process, or the place,
 								 * has another one under way */
 } PfaFlight;
 
@@ -82,4 +81,4 @@ extern void pfa_cache_redis_shmem_startup(void);
 extern void pfa_cache_redis_changed(const PfaSubject *subjects, int nsubjects);
 extern void pfa_cache_redis_maintain(void);
 
-#endif							/* PFA_CACHE_BACKEND_H */
+#endif /* PFA_CACHE_BACKEND_H */

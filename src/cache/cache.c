@@ -28,14 +28,13 @@ typedef struct Shared
 
 static Shared *shared;
 
-static const char *const keyspace_names[PFA_NKEYSPACES] = {
-	[PFA_KEYSPACE_DATA] = "data",
-	[PFA_KEYSPACE_STATS] = "stats",
-	[PFA_KEYSPACE_CONFIG] = "config",
-	[PFA_KEYSPACE_PERMISSIONS] = "permissions",
-	[PFA_KEYSPACE_AI] = "ai",
-	[PFA_KEYSPACE_OTHER] = "other"
-};
+static const char *const keyspace_names[PFA_NKEYSPACES] =
+	{[PFA_KEYSPACE_DATA] = "data",
+	 [PFA_KEYSPACE_STATS] = "stats",
+	 [PFA_KEYSPACE_CONFIG] = "config",
+	 [PFA_KEYSPACE_PERMISSIONS] = "permissions",
+	 [PFA_KEYSPACE_AI] = "ai",
+	 [PFA_KEYSPACE_OTHER] = "other"};
 
 /* ---- set-up ---- */
 
@@ -51,7 +50,7 @@ pfa_cache_shmem_request(void)
 void
 pfa_cache_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("pfa_vanguard cache", sizeof(Shared), &found);
@@ -110,14 +109,15 @@ static void
 count_lookup(PfaKeyspace keyspace, bool hit)
 {
 	pg_atomic_fetch_add_u64(hit ? &shared->hits[keyspace] :
-							&shared->misses[keyspace], 1);
+								  &shared->misses[keyspace],
+							1);
 	pfa_metrics_cache_lookup(keyspace, hit);
 }
 
 static void
 count_duration(PfaCacheOperation operation, instr_time start)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, start);
@@ -131,8 +131,8 @@ static Jsonb *
 timed_get(const PfaCacheBackend *backend, const PfaCacheItem *item,
 		  const PfaStamp *stamp)
 {
-	instr_time	start;
-	Jsonb	   *value;
+	instr_time start;
+	Jsonb *value;
 
 	INSTR_TIME_SET_CURRENT(start);
 	value = backend->get(item, stamp);
@@ -145,8 +145,8 @@ timed_set(const PfaCacheBackend *backend, const PfaCacheItem *item,
 		  const PfaStamp *stamp, Jsonb *value)
 {
 	PfaCacheItem jittered = *item;
-	instr_time	start;
-	bool		kept;
+	instr_time start;
+	bool kept;
 
 	jittered.ttl_ms -= (int64) (pg_prng_double(&pg_global_prng_state) *
 								(item->ttl_ms / 10));
@@ -164,7 +164,7 @@ static Jsonb *
 compute_and_keep(const PfaCacheBackend *backend, const PfaCacheItem *item,
 				 const PfaStamp *stamp, PfaCacheCompute compute, void *arg)
 {
-	Jsonb	   *value = compute(arg);
+	Jsonb *value = compute(arg);
 
 	if (value != NULL)
 		(void) timed_set(backend, item, stamp, value);
@@ -179,8 +179,8 @@ static Jsonb *
 miss(const PfaCacheBackend *backend, const PfaCacheItem *item,
 	 const PfaStamp *stamp, PfaCacheCompute compute, void *arg)
 {
-	PfaFlight	flight = pfa_flight_begin(item, stamp, true);
-	Jsonb	   *value = NULL;
+	PfaFlight flight = pfa_flight_begin(item, stamp, true);
+	Jsonb *value = NULL;
 
 	if (flight == PFA_FLIGHT_WAITED)
 	{
@@ -218,8 +218,8 @@ Jsonb *
 pfa_cache_fetch(const PfaCacheItem *item, PfaCacheCompute compute, void *arg)
 {
 	const PfaCacheBackend *backend = present_backend();
-	PfaStamp	stamp;
-	Jsonb	   *value;
+	PfaStamp stamp;
+	Jsonb *value;
 
 	if (backend == NULL)
 		return compute(arg);
@@ -252,8 +252,8 @@ Jsonb *
 pfa_cache_get_value(const PfaCacheItem *item)
 {
 	const PfaCacheBackend *backend = present_backend();
-	PfaStamp	stamp;
-	Jsonb	   *value;
+	PfaStamp stamp;
+	Jsonb *value;
 
 	if (backend == NULL || !value_stamp(item, &stamp))
 		return NULL;
@@ -266,7 +266,7 @@ bool
 pfa_cache_set_value(const PfaCacheItem *item, Jsonb *value)
 {
 	const PfaCacheBackend *backend = present_backend();
-	PfaStamp	stamp;
+	PfaStamp stamp;
 
 	return backend != NULL && value_stamp(item, &stamp) &&
 		timed_set(backend, item, &stamp, value);
@@ -276,8 +276,8 @@ int64
 pfa_cache_remove(const char *pattern)
 {
 	const PfaCacheBackend *backend = present_backend();
-	instr_time	start;
-	int64		n;
+	instr_time start;
+	int64 n;
 
 	if (backend == NULL)
 		return 0;
@@ -293,9 +293,9 @@ void
 pfa_cache_maintain(void)
 {
 	const PfaCacheBackend *backend = present_backend();
-	uint64		bytes = 0;
-	uint64		max_bytes;
-	uint64		entries;
+	uint64 bytes = 0;
+	uint64 max_bytes;
+	uint64 entries;
 
 	if (shared == NULL)
 		return;

@@ -25,20 +25,20 @@
 #include "metrics/counters.h"
 
 /* Longest key, in bytes; what would have a longer one is not cached. */
-#define PFA_CACHE_MAX_KEY	800
+#define PFA_CACHE_MAX_KEY 800
 
 /* Appended to a key for what only this server reads: see cache_redis.c. */
-#define PFA_CACHE_SEALED	":sealed"
+#define PFA_CACHE_SEALED ":sealed"
 
 typedef struct PfaCacheItem
 {
 	PfaKeyspace keyspace;
 	const char *key;
-	Oid			scope;			/* of the extension: once it is dropped and
+	Oid scope;     /* of the extension: once it is dropped and
 								 * created again, nothing is left */
-	int			nsubjects;		/* what the answer is made from */
-	PfaSubject	subjects[PFA_STAMP_SUBJECTS];
-	int64		ttl_ms;
+	int nsubjects; /* what the answer is made from */
+	PfaSubject subjects[PFA_STAMP_SUBJECTS];
+	int64 ttl_ms;
 } PfaCacheItem;
 
 /* Append a name as keys spell it: ':' and '%' and such as %XX. */
@@ -47,14 +47,14 @@ extern void pfa_cache_key_name(StringInfo key, const char *name);
 extern char *pfa_cache_key_parse(const char **key);
 
 /* NULL is an answer that is not kept. */
-typedef Jsonb *(*PfaCacheCompute) (void *arg);
+typedef Jsonb *(*PfaCacheCompute)(void *arg);
 
 /*
  * The answer, from the cache or computed and kept.  While one process computes
  * an answer, others that need the same one wait for it, for a while.
  */
-extern Jsonb *pfa_cache_fetch(const PfaCacheItem *item,
-							  PfaCacheCompute compute, void *arg);
+extern Jsonb *
+pfa_cache_fetch(const PfaCacheItem *item, PfaCacheCompute compute, void *arg);
 
 /* For callers who keep values of their own; NULL: not there. */
 extern Jsonb *pfa_cache_get_value(const PfaCacheItem *item);
@@ -79,26 +79,26 @@ extern void pfa_cache_maintain(void);
 
 typedef struct PfaCacheKeyspaceStats
 {
-	uint64		hits;
-	uint64		misses;
-	uint64		fills;			/* kept */
-	uint64		evictions;		/* to make room */
+	uint64 hits;
+	uint64 misses;
+	uint64 fills;     /* kept */
+	uint64 evictions; /* to make room */
 } PfaCacheKeyspaceStats;
 
 typedef struct PfaCacheStats
 {
-	const char *backend;		/* "off" too where there is no shared memory */
-	bool		up;
-	bool		has_size;
-	uint64		size_bytes;
-	uint64		max_bytes;
-	uint64		entries;
-	uint64		bypasses;		/* calls that had to read the tables */
-	uint64		waits;			/* for another process's answer */
-	uint64		too_large;
-	uint64		rejected;		/* values in Redis that this server did not
+	const char *backend; /* "off" too where there is no shared memory */
+	bool up;
+	bool has_size;
+	uint64 size_bytes;
+	uint64 max_bytes;
+	uint64 entries;
+	uint64 bypasses; /* calls that had to read the tables */
+	uint64 waits;    /* for another process's answer */
+	uint64 too_large;
+	uint64 rejected; /* values in Redis that this server did not
 								 * write so */
-	uint64		errors;			/* Redis: operations that failed */
+	uint64 errors;   /* Redis: operations that failed */
 	PfaCacheKeyspaceStats keyspaces[PFA_NKEYSPACES];
 } PfaCacheStats;
 
@@ -110,4 +110,4 @@ extern void pfa_cache_shmem_request(void);
 extern void pfa_cache_shmem_startup(void);
 extern void pfa_cache_init(void);
 
-#endif							/* PFA_CACHE_H */
+#endif /* PFA_CACHE_H */

@@ -43,32 +43,32 @@
 #include "guc.h"
 #include "registry.h"
 
-#define SECRET_LEN		32
-#define MAGIC			"PFACACH1"
+#define SECRET_LEN 32
+#define MAGIC      "PFACACH1"
 
 /* A larger value is not worth its way. */
-#define MAX_VALUE		(4 * 1024 * 1024)
+#define MAX_VALUE (4 * 1024 * 1024)
 
 /* An index outlives the keys in it. */
-#define INDEX_TTL_MS	"7200000"
+#define INDEX_TTL_MS "7200000"
 
-#define SCAN_COUNT		"500"
+#define SCAN_COUNT "500"
 
 /* Begins a sealed value. */
 typedef struct Seal
 {
-	char		magic[8];
-	PfaStamp	stamp;
-	int64		expires_at;
-	uint8		mac[PG_SHA256_DIGEST_LENGTH];
+	char magic[8];
+	PfaStamp stamp;
+	int64 expires_at;
+	uint8 mac[PG_SHA256_DIGEST_LENGTH];
 } Seal;
 
 typedef struct Shared
 {
-	uint8		secret[SECRET_LEN];
-	char		epoch[24];		/* of fences: this start of the server */
-	pg_atomic_uint32 used;		/* something has been kept there */
-	pg_atomic_uint64 missed;	/* changes that it could not be told */
+	uint8 secret[SECRET_LEN];
+	char epoch[24];          /* of fences: this start of the server */
+	pg_atomic_uint32 used;   /* something has been kept there */
+	pg_atomic_uint64 missed; /* changes that it could not be told */
 } Shared;
 
 static Shared *shared;
@@ -122,7 +122,7 @@ pfa_cache_redis_shmem_size(void)
 void
 pfa_cache_redis_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	pfa_redis_link_shmem_startup();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
@@ -130,7 +130,7 @@ pfa_cache_redis_shmem_startup(void)
 							 &found);
 	if (!found)
 	{
-		uint64		epoch;
+		uint64 epoch;
 
 		memset(shared, 0, sizeof(Shared));
 		if (!pg_strong_random(shared->secret, SECRET_LEN) ||
@@ -147,13 +147,13 @@ pfa_cache_redis_shmem_startup(void)
 
 /* ---- commands ---- */
 
-#define MAX_ARGS	16
+#define MAX_ARGS 16
 
 typedef struct Command
 {
-	int			argc;
+	int argc;
 	const char *argv[MAX_ARGS];
-	size_t		lens[MAX_ARGS];
+	size_t lens[MAX_ARGS];
 } Command;
 
 static void
@@ -262,13 +262,13 @@ index_key(const PfaSubject *subject)
 /* ---- seals ---- */
 
 static bool
-compute_mac(const PfaCacheItem *item, const Seal *seal,
-			const void *payload, size_t len, uint8 *mac)
+compute_mac(const PfaCacheItem *item, const Seal *seal, const void *payload,
+			size_t len, uint8 *mac)
 {
 	pg_hmac_ctx *hmac = pg_hmac_create(PG_SHA256);
-	uint32		identity[4] = {MyDatabaseId, item->scope,
-	(uint32) item->keyspace, (uint32) strlen(item->key)};
-	bool		done;
+	uint32 identity[4] = {MyDatabaseId, item->scope, (uint32) item->keyspace,
+						  (uint32) strlen(item->key)};
+	bool done;
 
 	done = hmac != NULL &&
 		pg_hmac_init(hmac, shared->secret, SECRET_LEN) >= 0 &&
@@ -288,7 +288,7 @@ compute_mac(const PfaCacheItem *item, const Seal *seal,
 static bool
 same_mac(const uint8 *a, const uint8 *b)
 {
-	uint8		difference = 0;
+	uint8 difference = 0;
 
 	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
 		difference |= a[i] ^ b[i];
@@ -304,11 +304,11 @@ reject(void)
 
 /* Whether the bytes are a value that this server kept, for this stamp. */
 static bool
-check_seal(const PfaCacheItem *item, const PfaStamp *stamp,
-		   const char *bytes, size_t len)
+check_seal(const PfaCacheItem *item, const PfaStamp *stamp, const char *bytes,
+		   size_t len)
 {
-	Seal		seal;
-	uint8		mac[PG_SHA256_DIGEST_LENGTH];
+	Seal seal;
+	uint8 mac[PG_SHA256_DIGEST_LENGTH];
 
 	if (len <= sizeof(Seal) + VARHDRSZ || len > MAX_VALUE + sizeof(Seal))
 		return reject();
@@ -328,10 +328,10 @@ check_seal(const PfaCacheItem *item, const PfaStamp *stamp,
 static Jsonb *
 get(const PfaCacheItem *item, const PfaStamp *stamp)
 {
-	Command		command = {0};
+	Command command = {0};
 	const redisReply *reply;
-	Jsonb	   *value;
-	size_t		len;
+	Jsonb *value;
+	size_t len;
 
 	add(&command, "GET");
 	add(&command, sealed_key(item->key));
@@ -352,9 +352,9 @@ get(const PfaCacheItem *item, const PfaStamp *stamp)
 static char *
 seal_value(const PfaCacheItem *item, const PfaStamp *stamp, Jsonb *value)
 {
-	Size		len = VARSIZE(value);
-	char	   *bytes = palloc(sizeof(Seal) + len);
-	Seal		seal;
+	Size len = VARSIZE(value);
+	char *bytes = palloc(sizeof(Seal) + len);
+	Seal seal;
 
 	memset(&seal, 0, sizeof(seal));
 	memcpy(seal.magic, MAGIC, sizeof(seal.magic));
@@ -369,10 +369,10 @@ seal_value(const PfaCacheItem *item, const PfaStamp *stamp, Jsonb *value)
 }
 
 static const redisReply *
-send_value(const PfaCacheItem *item, const PfaStamp *stamp,
-		   const char *sealed, Size sealed_len, const char *json)
+send_value(const PfaCacheItem *item, const PfaStamp *stamp, const char *sealed,
+		   Size sealed_len, const char *json)
 {
-	Command		command = {0};
+	Command command = {0};
 
 	add(&command, "EVAL");
 	add(&command, keep_script);
@@ -394,7 +394,7 @@ send_value(const PfaCacheItem *item, const PfaStamp *stamp,
 static bool
 ends_in(const char *key, size_t len, const char *end)
 {
-	size_t		n = strlen(end);
+	size_t n = strlen(end);
 
 	return len >= n && memcmp(key + len - n, end, n) == 0;
 }
@@ -403,8 +403,8 @@ ends_in(const char *key, size_t len, const char *end)
 static void
 send_unlink(const char *key, size_t len)
 {
-	Command		command = {0};
-	size_t		plain = len;
+	Command command = {0};
+	size_t plain = len;
 
 	if (ends_in(key, len, PFA_CACHE_SEALED))
 		plain -= strlen(PFA_CACHE_SEALED);
@@ -421,7 +421,7 @@ send_unlink(const char *key, size_t len)
 static void
 take_back_if_old(const PfaCacheItem *item, const PfaStamp *stamp)
 {
-	char	   *key;
+	char *key;
 
 	for (int i = 0; i < item->nsubjects; i++)
 	{
@@ -440,9 +440,9 @@ static bool
 set(const PfaCacheItem *item, const PfaStamp *stamp, Jsonb *value)
 {
 	const redisReply *reply;
-	char	   *sealed;
-	char	   *json;
-	bool		kept;
+	char *sealed;
+	char *json;
+	bool kept;
 
 	if (!pfa_redis_is_up())
 		return false;
@@ -481,7 +481,7 @@ miss_change(void)
 static void
 send_change(const PfaSubject *subject)
 {
-	Command		command = {0};
+	Command command = {0};
 
 	add(&command, "EVAL");
 	add(&command, change_script);
@@ -496,7 +496,7 @@ send_change(const PfaSubject *subject)
 static bool
 tell_changes(const PfaSubject *subjects, int nsubjects)
 {
-	bool		all = true;
+	bool all = true;
 
 	for (int i = 0; i < nsubjects; i++)
 		all = all && subjects[i].kind != PFA_SUBJECT_EVERYTHING;
@@ -520,7 +520,7 @@ pfa_cache_redis_changed(const PfaSubject *subjects, int nsubjects)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context;
-	uint32		holdoff = InterruptHoldoffCount;
+	uint32 holdoff = InterruptHoldoffCount;
 	volatile bool told = false;
 
 	if (shared == NULL || !pfa_redis_configured() ||
@@ -562,14 +562,14 @@ append_quoted(StringInfo pattern, const char *text)
 	}
 }
 
-typedef bool (*KeyTest) (const char *key, size_t len);
+typedef bool (*KeyTest)(const char *key, size_t len);
 
 /* Keys are copied: their reply goes with the next exchange. */
 static char **
 copy_keys(const redisReply *reply, KeyTest test, int *nkeys)
 {
 	const redisReply *list = reply->element[1];
-	char	  **keys = palloc((list->elements + 1) * sizeof(char *));
+	char **keys = palloc((list->elements + 1) * sizeof(char *));
 
 	*nkeys = 0;
 	for (size_t i = 0; i < list->elements; i++)
@@ -587,11 +587,11 @@ copy_keys(const redisReply *reply, KeyTest test, int *nkeys)
 static int64
 unlink_keys(char **keys, int nkeys)
 {
-	int64		n = 0;
+	int64 n = 0;
 
 	for (int i = 0; i < nkeys;)
 	{
-		int			batch = Min(nkeys - i, PFA_REDIS_MAX_COMMANDS);
+		int batch = Min(nkeys - i, PFA_REDIS_MAX_COMMANDS);
 
 		if (!pfa_redis_begin())
 			return -1;
@@ -609,10 +609,10 @@ unlink_keys(char **keys, int nkeys)
 
 /* One step of a scan; *cursor is replaced, "0" at the end. */
 static bool
-scan_step(const char *pattern, char **cursor, KeyTest test,
-		  char ***keys, int *nkeys)
+scan_step(const char *pattern, char **cursor, KeyTest test, char ***keys,
+		  int *nkeys)
 {
-	Command		command = {0};
+	Command command = {0};
 	const redisReply *reply;
 
 	add(&command, "SCAN");
@@ -623,8 +623,7 @@ scan_step(const char *pattern, char **cursor, KeyTest test,
 	add(&command, SCAN_COUNT);
 	reply = exchange(&command);
 	if (reply == NULL || reply->type != REDIS_REPLY_ARRAY ||
-		reply->elements != 2 ||
-		reply->element[0]->type != REDIS_REPLY_STRING ||
+		reply->elements != 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
 		reply->element[1]->type != REDIS_REPLY_ARRAY)
 		return false;
 	*keys = copy_keys(reply, test, nkeys);
@@ -636,14 +635,14 @@ scan_step(const char *pattern, char **cursor, KeyTest test,
 static int64
 unlink_matching(const char *pattern, KeyTest test)
 {
-	char	   *cursor = "0";
-	int64		total = 0;
+	char *cursor = "0";
+	int64 total = 0;
 
 	do
 	{
-		char	  **keys;
-		int			nkeys;
-		int64		n;
+		char **keys;
+		int nkeys;
+		int64 n;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!scan_step(pattern, &cursor, test, &keys, &nkeys))
@@ -664,7 +663,7 @@ static int64
 remove_values(const char *pattern)
 {
 	StringInfoData full;
-	int64		n;
+	int64 n;
 
 	initStringInfo(&full);
 	append_quoted(&full, prefix());
@@ -703,7 +702,7 @@ pfa_cache_redis_maintain(void)
 {
 	static bool purged;
 	static uint64 purged_missed;
-	uint64		missed;
+	uint64 missed;
 	StringInfoData pattern;
 
 	if (!pfa_redis_configured() || RecoveryInProgress())
@@ -723,11 +722,9 @@ pfa_cache_redis_maintain(void)
 	purged_missed = missed;
 }
 
-const PfaCacheBackend pfa_cache_redis = {
-	.name = "redis",
-	.get = get,
-	.set = set,
-	.remove = remove_values,
-	.is_up = pfa_redis_is_up,
-	.measure = NULL
-};
+const PfaCacheBackend pfa_cache_redis = {.name = "redis",
+										 .get = get,
+										 .set = set,
+										 .remove = remove_values,
+										 .is_up = pfa_redis_is_up,
+										 .measure = NULL};

@@ -24,39 +24,39 @@
 #include "cache/backend.h"
 #include "guc.h"
 
-#define TRANCHE			"pfa_vanguard cache"
-#define BLOCK_SIZE		1024
-#define MAX_PARTITIONS	16
-#define MIN_PARTITION	(1024 * 1024)
+#define TRANCHE        "pfa_vanguard cache"
+#define BLOCK_SIZE     1024
+#define MAX_PARTITIONS 16
+#define MIN_PARTITION  (1024 * 1024)
 
 /* A larger value than this part of a partition would drive out the others. */
-#define MAX_SHARE		4
+#define MAX_SHARE 4
 
 /* Block numbers count from 1; 0 is none. */
 typedef uint32 BlockNo;
 
 typedef struct Block
 {
-	BlockNo		next;			/* of the value, or of the free ones */
-	bool		is_first;
-	bool		asked_for;		/* of a first block: since the hand came by */
-	char		data[BLOCK_SIZE - 8];
+	BlockNo next; /* of the value, or of the free ones */
+	bool is_first;
+	bool asked_for; /* of a first block: since the hand came by */
+	char data[BLOCK_SIZE - 8];
 } Block;
 
-#define BLOCK_DATA		((int) sizeof(((Block *) NULL)->data))
+#define BLOCK_DATA ((int) sizeof(((Block *) NULL)->data))
 
 /* Begins the first block of a value; key and value follow. */
 typedef struct Entry
 {
-	PfaStamp	stamp;
-	uint64		hash;
+	PfaStamp stamp;
+	uint64 hash;
 	TimestampTz expires_at;
-	Oid			database;
-	Oid			scope;
-	BlockNo		next_in_bucket;
-	int32		key_len;
-	int32		value_len;
-	int32		keyspace;
+	Oid database;
+	Oid scope;
+	BlockNo next_in_bucket;
+	int32 key_len;
+	int32 value_len;
+	int32 keyspace;
 } Entry;
 
 StaticAssertDecl(sizeof(Block) == BLOCK_SIZE, "blocks have no holes");
@@ -65,30 +65,30 @@ StaticAssertDecl(sizeof(Entry) + PFA_CACHE_MAX_KEY <= BLOCK_SIZE - 8,
 
 typedef struct Partition
 {
-	BlockNo		free;
-	BlockNo		hand;
-	uint32		nfree;
-	uint32		nentries;
+	BlockNo free;
+	BlockNo hand;
+	uint32 nfree;
+	uint32 nentries;
 } Partition;
 
 static struct
 {
-	int			npartitions;
-	uint32		nblocks;		/* of a partition */
-	uint32		nbuckets;		/* of a partition, a power of two */
+	int npartitions;
+	uint32 nblocks;  /* of a partition */
+	uint32 nbuckets; /* of a partition, a power of two */
 	LWLockPadded *locks;
-	Partition  *partitions;
-	BlockNo    *buckets;
-	Block	   *blocks;
-}			arena;
+	Partition *partitions;
+	BlockNo *buckets;
+	Block *blocks;
+} arena;
 
 /* ---- set-up ---- */
 
 static void
 measure_arena(void)
 {
-	Size		total = (Size) pfa_guc_cache_size * 1024;
-	Size		each;
+	Size total = (Size) pfa_guc_cache_size * 1024;
+	Size each;
 
 	arena.npartitions = Min(Max(total / MIN_PARTITION, 1), MAX_PARTITIONS);
 	each = total / arena.npartitions;
@@ -129,12 +129,12 @@ entry(Block *first)
 static void
 init_partition(int i)
 {
-	Partition  *partition = &arena.partitions[i];
+	Partition *partition = &arena.partitions[i];
 
 	memset(partition, 0, sizeof(*partition));
 	for (BlockNo no = arena.nblocks; no >= 1; no--)
 	{
-		Block	   *b = block(i, no);
+		Block *b = block(i, no);
 
 		b->is_first = false;
 		b->next = partition->free;
@@ -147,8 +147,8 @@ init_partition(int i)
 void
 pfa_cache_shared_memory_startup(void)
 {
-	bool		found;
-	char	   *p;
+	bool found;
+	char *p;
 
 	measure_arena();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
@@ -205,11 +205,11 @@ is_entry_of(const Entry *e, const PfaCacheItem *item, uint64 hash)
 static BlockNo
 find(int partition, const PfaCacheItem *item, uint64 hash)
 {
-	BlockNo		no = *bucket_of(partition, hash);
+	BlockNo no = *bucket_of(partition, hash);
 
 	while (no != 0)
 	{
-		Entry	   *e = entry(block(partition, no));
+		Entry *e = entry(block(partition, no));
 
 		if (is_entry_of(e, item, hash))
 			return no;
@@ -222,14 +222,14 @@ find(int partition, const PfaCacheItem *item, uint64 hash)
 static void
 copy_value(int partition, BlockNo no, char *value, bool out)
 {
-	Block	   *b = block(partition, no);
-	Entry	   *e = entry(b);
-	int			offset = sizeof(Entry) + e->key_len;
-	int			left = e->value_len;
+	Block *b = block(partition, no);
+	Entry *e = entry(b);
+	int offset = sizeof(Entry) + e->key_len;
+	int left = e->value_len;
 
 	for (;;)
 	{
-		int			n = Min(left, BLOCK_DATA - offset);
+		int n = Min(left, BLOCK_DATA - offset);
 
 		if (out)
 			memcpy(value, b->data + offset, n);
@@ -247,18 +247,18 @@ copy_value(int partition, BlockNo no, char *value, bool out)
 static Jsonb *
 get(const PfaCacheItem *item, const PfaStamp *stamp)
 {
-	uint64		hash = hash_of(item);
-	int			partition = partition_of(hash);
-	LWLock	   *lock = &arena.locks[partition].lock;
+	uint64 hash = hash_of(item);
+	int partition = partition_of(hash);
+	LWLock *lock = &arena.locks[partition].lock;
 	TimestampTz now = GetCurrentTimestamp();
-	Jsonb	   *value = NULL;
-	BlockNo		no;
+	Jsonb *value = NULL;
+	BlockNo no;
 
 	LWLockAcquire(lock, LW_SHARED);
 	no = find(partition, item, hash);
 	if (no != 0)
 	{
-		Block	   *first = block(partition, no);
+		Block *first = block(partition, no);
 
 		if (pfa_stamp_equal(&entry(first)->stamp, stamp) &&
 			now < entry(first)->expires_at)
@@ -280,9 +280,9 @@ get(const PfaCacheItem *item, const PfaStamp *stamp)
 static void
 drop(int partition, BlockNo no)
 {
-	Partition  *p = &arena.partitions[partition];
-	Entry	   *e = entry(block(partition, no));
-	BlockNo    *link = bucket_of(partition, e->hash);
+	Partition *p = &arena.partitions[partition];
+	Entry *e = entry(block(partition, no));
+	BlockNo *link = bucket_of(partition, e->hash);
 
 	while (*link != no)
 		link = &entry(block(partition, *link))->next_in_bucket;
@@ -290,8 +290,8 @@ drop(int partition, BlockNo no)
 	block(partition, no)->is_first = false;
 	while (no != 0)
 	{
-		Block	   *b = block(partition, no);
-		BlockNo		next = b->next;
+		Block *b = block(partition, no);
+		BlockNo next = b->next;
 
 		b->next = p->free;
 		p->free = no;
@@ -305,9 +305,9 @@ drop(int partition, BlockNo no)
 static void
 tick(int partition)
 {
-	Partition  *p = &arena.partitions[partition];
-	BlockNo		no = p->hand;
-	Block	   *b = block(partition, no);
+	Partition *p = &arena.partitions[partition];
+	BlockNo no = p->hand;
+	Block *b = block(partition, no);
 
 	p->hand = no % arena.nblocks + 1;
 	if (!b->is_first)
@@ -324,8 +324,8 @@ tick(int partition)
 static BlockNo
 take_block(int partition)
 {
-	Partition  *p = &arena.partitions[partition];
-	BlockNo		no = p->free;
+	Partition *p = &arena.partitions[partition];
+	BlockNo no = p->free;
 
 	p->free = block(partition, no)->next;
 	p->nfree--;
@@ -336,8 +336,8 @@ take_block(int partition)
 static BlockNo
 take_blocks(int partition, uint32 n)
 {
-	BlockNo		first = take_block(partition);
-	Block	   *last = block(partition, first);
+	BlockNo first = take_block(partition);
+	Block *last = block(partition, first);
 
 	while (--n > 0)
 	{
@@ -363,13 +363,13 @@ is_newer(const PfaStamp *a, const PfaStamp *b)
 }
 
 static void
-put(int partition, const PfaCacheItem *item, uint64 hash,
-	const PfaStamp *stamp, Jsonb *value, uint32 nblocks)
+put(int partition, const PfaCacheItem *item, uint64 hash, const PfaStamp *stamp,
+	Jsonb *value, uint32 nblocks)
 {
-	BlockNo		no = take_blocks(partition, nblocks);
-	Block	   *first = block(partition, no);
-	Entry	   *e = entry(first);
-	BlockNo    *bucket = bucket_of(partition, hash);
+	BlockNo no = take_blocks(partition, nblocks);
+	Block *first = block(partition, no);
+	Entry *e = entry(first);
+	BlockNo *bucket = bucket_of(partition, hash);
 
 	e->stamp = *stamp;
 	e->hash = hash;
@@ -392,13 +392,13 @@ put(int partition, const PfaCacheItem *item, uint64 hash,
 static bool
 set(const PfaCacheItem *item, const PfaStamp *stamp, Jsonb *value)
 {
-	uint64		hash = hash_of(item);
-	int			partition = partition_of(hash);
-	LWLock	   *lock = &arena.locks[partition].lock;
-	Size		size = sizeof(Entry) + strlen(item->key) + VARSIZE(value);
-	uint32		nblocks = (size + BLOCK_DATA - 1) / BLOCK_DATA;
-	BlockNo		old;
-	bool		kept = false;
+	uint64 hash = hash_of(item);
+	int partition = partition_of(hash);
+	LWLock *lock = &arena.locks[partition].lock;
+	Size size = sizeof(Entry) + strlen(item->key) + VARSIZE(value);
+	uint32 nblocks = (size + BLOCK_DATA - 1) / BLOCK_DATA;
+	BlockNo old;
+	bool kept = false;
 
 	if (size / BLOCK_DATA >= arena.nblocks / MAX_SHARE)
 	{
@@ -423,16 +423,16 @@ set(const PfaCacheItem *item, const PfaStamp *stamp, Jsonb *value)
 static int64
 remove_from(int partition, const char *pattern)
 {
-	int64		n = 0;
+	int64 n = 0;
 
 	for (BlockNo no = 1; no <= arena.nblocks; no++)
 	{
-		Block	   *b = block(partition, no);
-		Entry	   *e = entry(b);
+		Block *b = block(partition, no);
+		Entry *e = entry(b);
 
 		if (!b->is_first || e->database != MyDatabaseId ||
-			!pfa_cache_glob(pattern, strlen(pattern),
-							(const char *) (e + 1), e->key_len))
+			!pfa_cache_glob(pattern, strlen(pattern), (const char *) (e + 1),
+							e->key_len))
 			continue;
 		drop(partition, no);
 		n++;
@@ -443,7 +443,7 @@ remove_from(int partition, const char *pattern)
 static int64
 remove_values(const char *pattern)
 {
-	int64		n = 0;
+	int64 n = 0;
 
 	for (int i = 0; i < arena.npartitions; i++)
 	{
@@ -477,11 +477,9 @@ measure(uint64 *bytes, uint64 *max_bytes, uint64 *entries)
 	}
 }
 
-const PfaCacheBackend pfa_cache_shared_memory = {
-	.name = "shared_memory",
-	.get = get,
-	.set = set,
-	.remove = remove_values,
-	.is_up = is_up,
-	.measure = measure
-};
+const PfaCacheBackend pfa_cache_shared_memory = {.name = "shared_memory",
+												 .get = get,
+												 .set = set,
+												 .remove = remove_values,
+												 .is_up = is_up,
+												 .measure = measure};

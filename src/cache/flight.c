@@ -23,14 +23,14 @@
 #include "cache/backend.h"
 #include "compat.h"
 
-#define NPLACES		256			/* a power of two */
-#define MAX_WAIT_MS	5000
+#define NPLACES     256 /* a power of two */
+#define MAX_WAIT_MS 5000
 
 typedef struct Place
 {
-	slock_t		mutex;
-	uint64		hash;			/* 0: free */
-	TimestampTz until;			/* not waited for any longer */
+	slock_t mutex;
+	uint64 hash;       /* 0: free */
+	TimestampTz until; /* not waited for any longer */
 	ConditionVariable landed;
 } Place;
 
@@ -38,9 +38,9 @@ static Place *places;
 
 static struct
 {
-	Place	   *place;			/* NULL: not in the air */
-	uint64		hash;
-}			mine;
+	Place *place; /* NULL: not in the air */
+	uint64 hash;
+} mine;
 
 Size
 pfa_flight_shmem_size(void)
@@ -51,7 +51,7 @@ pfa_flight_shmem_size(void)
 void
 pfa_flight_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	places = ShmemInitStruct("pfa_vanguard cache flights",
@@ -68,13 +68,13 @@ pfa_flight_shmem_startup(void)
 static uint64
 hash_of(const PfaCacheItem *item, const PfaStamp *stamp)
 {
-	uint64		seed = ((uint64) MyDatabaseId << 32) | item->scope;
-	uint64		hash;
+	uint64 seed = ((uint64) MyDatabaseId << 32) | item->scope;
+	uint64 hash;
 
 	hash = hash_bytes_extended((const unsigned char *) item->key,
 							   strlen(item->key), seed);
-	hash = hash_bytes_extended((const unsigned char *) stamp,
-							   sizeof(PfaStamp), hash);
+	hash = hash_bytes_extended((const unsigned char *) stamp, sizeof(PfaStamp),
+							   hash);
 	return hash == 0 ? 1 : hash;
 }
 
@@ -83,12 +83,12 @@ static bool
 take_off(Place *place, uint64 hash)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		same;
+	bool same;
 
 	SpinLockAcquire(&place->mutex);
 	same = place->hash == hash && now < place->until;
-	if (!same && (place->hash == 0 || place->hash == hash ||
-				  now >= place->until))
+	if (!same &&
+		(place->hash == 0 || place->hash == hash || now >= place->until))
 	{
 		place->hash = hash;
 		place->until = TimestampTzPlusMilliseconds(now, MAX_WAIT_MS);
@@ -104,8 +104,8 @@ static long
 time_left(Place *place, uint64 hash)
 {
 	TimestampTz until;
-	uint64		present;
-	long		left;
+	uint64 present;
+	long left;
 
 	SpinLockAcquire(&place->mutex);
 	present = place->hash;
@@ -120,7 +120,7 @@ time_left(Place *place, uint64 hash)
 static void
 wait_for_landing(Place *place, uint64 hash)
 {
-	long		left;
+	long left;
 
 	pfa_cache_count(PFA_CACHE_WAITS);
 	ConditionVariablePrepareToSleep(&place->landed);
@@ -131,11 +131,10 @@ wait_for_landing(Place *place, uint64 hash)
 }
 
 PfaFlight
-pfa_flight_begin(const PfaCacheItem *item, const PfaStamp *stamp,
-				 bool may_wait)
+pfa_flight_begin(const PfaCacheItem *item, const PfaStamp *stamp, bool may_wait)
 {
-	uint64		hash = hash_of(item, stamp);
-	Place	   *place = &places[hash & (NPLACES - 1)];
+	uint64 hash = hash_of(item, stamp);
+	Place *place = &places[hash & (NPLACES - 1)];
 
 	if (mine.place != NULL)
 		return PFA_FLIGHT_NONE;
@@ -150,7 +149,7 @@ pfa_flight_begin(const PfaCacheItem *item, const PfaStamp *stamp,
 void
 pfa_flight_end(void)
 {
-	Place	   *place = mine.place;
+	Place *place = mine.place;
 
 	if (place == NULL)
 		return;

@@ -41,13 +41,13 @@ char *
 pfa_cache_key_parse(const char **key)
 {
 	const char *p = *key;
-	char	   *name = palloc(strlen(p) + 1);
-	char	   *to = name;
+	char *name = palloc(strlen(p) + 1);
+	char *to = name;
 
 	for (; *p != '\0' && *p != ':'; p++)
 	{
-		int			high = p[0] == '%' ? hex_digit(p[1]) : -1;
-		int			low = high >= 0 ? hex_digit(p[2]) : -1;
+		int high = p[0] == '%' ? hex_digit(p[1]) : -1;
+		int low = high >= 0 ? hex_digit(p[2]) : -1;
 
 		if (low >= 0 && high * 16 + low != 0)
 		{
@@ -72,8 +72,8 @@ static bool
 match_set(const char **pattern, const char *end, unsigned char c)
 {
 	const char *p = *pattern + 1;
-	bool		negated = p < end && *p == '^';
-	bool		found = false;
+	bool negated = p < end && *p == '^';
+	bool found = false;
 
 	if (negated)
 		p++;
@@ -117,8 +117,8 @@ match_one(const char **pattern, const char *end, unsigned char c)
 
 /* Only the last star seen is ever tried again, so the cost is bounded. */
 bool
-pfa_cache_glob(const char *pattern, int pattern_len,
-			   const char *key, int key_len)
+pfa_cache_glob(const char *pattern, int pattern_len, const char *key,
+			   int key_len)
 {
 	const char *end = pattern + pattern_len;
 	const char *key_end = key + key_len;

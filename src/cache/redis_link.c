@@ -45,45 +45,45 @@
 #include "events/ring.h"
 #include "guc.h"
 
-#define FIRST_PAUSE_MS	500
+#define FIRST_PAUSE_MS   500
 #define LONGEST_PAUSE_MS 10000
 
 /* No value of ours is larger: what sends more is not ours. */
-#define MAX_REPLY		(16 * 1024 * 1024)
+#define MAX_REPLY (16 * 1024 * 1024)
 
 /* An address is looked up again after so long. */
-#define LOOKUP_MS	60000
-#define FIRST_LOOK_MS	200
+#define LOOKUP_MS     60000
+#define FIRST_LOOK_MS 200
 
-#define SOCKET_EVENT	2		/* position in the wait-event set */
+#define SOCKET_EVENT 2 /* position in the wait-event set */
 
 typedef struct Shared
 {
-	slock_t		mutex;
-	bool		down;
-	int			pause_ms;
-	TimestampTz ask_again_at;	/* while down */
+	slock_t mutex;
+	bool down;
+	int pause_ms;
+	TimestampTz ask_again_at; /* while down */
 	/* found by the scheduler */
-	char		name[PFA_REDIS_ADDRESS_LEN];
-	char		address[INET6_ADDRSTRLEN];
+	char name[PFA_REDIS_ADDRESS_LEN];
+	char address[INET6_ADDRSTRLEN];
 } Shared;
 
 static Shared *shared;
 
 static struct
 {
-	int			fd;				/* -1: none */
+	int fd; /* -1: none */
 	redisContext *context;
 	WaitEventSet *events;
-	bool		busy;			/* sending or receiving */
-	bool		latch_was_set;
-	instr_time	start;			/* of what redis_timeout counts for */
-	int			nsent;
+	bool busy; /* sending or receiving */
+	bool latch_was_set;
+	instr_time start; /* of what redis_timeout counts for */
+	int nsent;
 	redisReply *replies[PFA_REDIS_MAX_COMMANDS];
 	/* what the connection was made with */
-	char	   *url_text;
+	char *url_text;
 	PfaRedisUrl url;
-}			conn = {.fd = -1};
+} conn = {.fd = -1};
 
 /* ---- shared state ---- */
 
@@ -96,7 +96,7 @@ pfa_redis_link_shmem_size(void)
 void
 pfa_redis_link_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("pfa_vanguard redis link", sizeof(Shared), &found);
@@ -129,7 +129,7 @@ static bool
 may_ask(void)
 {
 	TimestampTz now;
-	bool		may;
+	bool may;
 
 	if (!shared->down)
 		return true;
@@ -139,8 +139,9 @@ may_ask(void)
 		shared->ask_again_at - now > LONGEST_PAUSE_MS * INT64CONST(2000);
 	if (may)
 		shared->ask_again_at =
-			TimestampTzPlusMilliseconds(now, 2 * pfa_guc_redis_timeout +
-										FIRST_PAUSE_MS);
+			TimestampTzPlusMilliseconds(now,
+										2 * pfa_guc_redis_timeout +
+											FIRST_PAUSE_MS);
 	SpinLockRelease(&shared->mutex);
 	return may;
 }
@@ -157,23 +158,24 @@ static void
 note_failure(const char *reason)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		first;
+	bool first;
 
 	SpinLockAcquire(&shared->mutex);
 	first = !shared->down;
 	shared->down = true;
 	shared->pause_ms = first ? FIRST_PAUSE_MS :
-		Min(shared->pause_ms * 2, LONGEST_PAUSE_MS);
+							   Min(shared->pause_ms * 2, LONGEST_PAUSE_MS);
 	shared->ask_again_at = TimestampTzPlusMilliseconds(now, shared->pause_ms);
 	SpinLockRelease(&shared->mutex);
 	pfa_cache_count(PFA_CACHE_ERRORS);
 	if (first)
 	{
-		char		message[200];
+		char message[200];
 
-		snprintf(message, sizeof(message),
-				 "Redis %s; answers come from the tables until it answers again",
-				 reason);
+		snprintf(
+			message, sizeof(message),
+			"Redis %s; answers come from the tables until it answers again",
+			reason);
 		tell(PFA_LEVEL_WARNING, "redis_down", message);
 	}
 }
@@ -181,7 +183,7 @@ note_failure(const char *reason)
 static void
 note_success(void)
 {
-	bool		was_down;
+	bool was_down;
 
 	if (!shared->down)
 		return;
@@ -215,7 +217,7 @@ disconnect(void)
 		FreeWaitEventSet(conn.events);
 	conn.events = NULL;
 	if (conn.context != NULL)
-		redisFree(conn.context);	/* closes the socket */
+		redisFree(conn.context); /* closes the socket */
 	else if (conn.fd >= 0)
 		close(conn.fd);
 	conn.context = NULL;
@@ -238,7 +240,7 @@ fail(const char *reason)
 static long
 time_left(void)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, conn.start);
@@ -252,12 +254,12 @@ wait_for(uint32 wanted)
 	ModifyWaitEvent(conn.events, SOCKET_EVENT, wanted, NULL);
 	for (;;)
 	{
-		long		left = time_left();
-		WaitEvent	event;
+		long left = time_left();
+		WaitEvent event;
 
 		if (left <= 0 ||
-			WaitEventSetWait(conn.events, left, &event, 1,
-							 PG_WAIT_EXTENSION) == 0)
+			WaitEventSetWait(conn.events, left, &event, 1, PG_WAIT_EXTENSION) ==
+				0)
 			return false;
 		if (event.events & WL_LATCH_SET)
 		{
@@ -340,8 +342,8 @@ socket_address(const char *path, struct sockaddr_storage *to, socklen_t *len)
 static bool
 resolved_address(struct sockaddr_storage *to, socklen_t *len)
 {
-	char		address[INET6_ADDRSTRLEN];
-	bool		known;
+	char address[INET6_ADDRSTRLEN];
+	bool known;
 
 	SpinLockAcquire(&shared->mutex);
 	known = strcmp(shared->name, conn.url.address) == 0;
@@ -364,8 +366,8 @@ find_address(struct sockaddr_storage *to, socklen_t *len)
 static bool
 open_socket(const struct sockaddr_storage *address, socklen_t len)
 {
-	int			yes = 1;
-	int			fd;
+	int yes = 1;
+	int fd;
 
 	if (!AcquireExternalFD())
 		return fail("cannot be connected to: too many files are open");
@@ -394,7 +396,7 @@ static bool
 watch_socket(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	uint32		holdoff = InterruptHoldoffCount;
+	uint32 holdoff = InterruptHoldoffCount;
 	volatile bool watched = false;
 
 	PG_TRY();
@@ -422,8 +424,8 @@ watch_socket(void)
 static bool
 finish_connect(void)
 {
-	int			error = 0;
-	socklen_t	len = sizeof(error);
+	int error = 0;
+	socklen_t len = sizeof(error);
 
 	if (!watch_socket())
 		return fail("cannot be connected to: too many files are open");
@@ -455,7 +457,7 @@ pfa_redis_send(int argc, const char *const *argv, const size_t *lens)
 static bool
 write_commands(void)
 {
-	int			done = 0;
+	int done = 0;
 
 	for (;;)
 	{
@@ -473,8 +475,8 @@ read_reply(int i)
 {
 	for (;;)
 	{
-		void	   *reply = NULL;
-		size_t		len;
+		void *reply = NULL;
+		size_t len;
 
 		if (redisGetReplyFromReader(conn.context, &reply) != REDIS_OK)
 			return fail("does not speak its protocol");
@@ -489,8 +491,7 @@ read_reply(int i)
 		if (redisBufferRead(conn.context) != REDIS_OK)
 			return fail("has closed the connection");
 		/* A large reply comes in pieces, most of them without a wait. */
-		if (conn.context->reader->len == len &&
-			!wait_for(WL_SOCKET_READABLE))
+		if (conn.context->reader->len == len && !wait_for(WL_SOCKET_READABLE))
 			return fail("does not answer within redis_timeout");
 	}
 }
@@ -498,7 +499,7 @@ read_reply(int i)
 static bool
 write_and_read(void)
 {
-	bool		done;
+	bool done;
 
 	INSTR_TIME_SET_CURRENT(conn.start);
 	done = write_commands();
@@ -531,7 +532,7 @@ static void
 send_words(const char *a, const char *b, const char *c)
 {
 	const char *argv[3] = {a, b, c};
-	size_t		lens[3] = {strlen(a), strlen(b), c == NULL ? 0 : strlen(c)};
+	size_t lens[3] = {strlen(a), strlen(b), c == NULL ? 0 : strlen(c)};
 
 	pfa_redis_send(c == NULL ? 2 : 3, argv, lens);
 }
@@ -544,8 +545,8 @@ static char *
 read_password(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	uint32		holdoff = InterruptHoldoffCount;
-	char	   *volatile password = NULL;
+	uint32 holdoff = InterruptHoldoffCount;
+	char *volatile password = NULL;
 
 	if (pfa_guc_redis_password_file == NULL ||
 		pfa_guc_redis_password_file[0] == '\0')
@@ -568,12 +569,13 @@ read_password(void)
 static bool
 log_in(void)
 {
-	char	   *password = read_password();
-	char		database[12];
-	bool		done = true;
+	char *password = read_password();
+	char database[12];
+	bool done = true;
 
 	if (password == NULL)
-		return fail("cannot be logged in to: redis_password_file cannot be read");
+		return fail(
+			"cannot be logged in to: redis_password_file cannot be read");
 	if (password[0] != '\0' && conn.url.user[0] != '\0')
 		send_words("AUTH", conn.url.user, password);
 	else if (password[0] != '\0')
@@ -600,8 +602,8 @@ static bool
 make_connection(void)
 {
 	struct sockaddr_storage address;
-	socklen_t	len;
-	bool		connected;
+	socklen_t len;
+	bool connected;
 
 	if (!find_address(&address, &len))
 		return fail("has a name that is not looked up yet");
@@ -615,12 +617,12 @@ make_connection(void)
 static bool
 is_closed(void)
 {
-	char		byte;
-	ssize_t		n = recv(conn.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	char byte;
+	ssize_t n = recv(conn.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
 	/* Nothing is to be read now: bytes would be another's answer. */
-	return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK &&
-					  errno != EINTR);
+	return n >= 0 ||
+		(errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 bool
@@ -654,18 +656,18 @@ pfa_redis_begin(void)
  */
 static struct
 {
-	bool		under_way;
+	bool under_way;
 	struct gaicb request;
-	char		name[PFA_REDIS_ADDRESS_LEN];
+	char name[PFA_REDIS_ADDRESS_LEN];
 	TimestampTz done_at;
-}			lookup;
+} lookup;
 
 static void
 start_lookup(const char *name)
 {
 	struct gaicb *list[1] = {&lookup.request};
-	sigset_t	all;
-	sigset_t	before;
+	sigset_t all;
+	sigset_t before;
 
 	strlcpy(lookup.name, name, sizeof(lookup.name));
 	memset(&lookup.request, 0, sizeof(lookup.request));
@@ -679,16 +681,15 @@ start_lookup(const char *name)
 static void
 publish(const struct addrinfo *found)
 {
-	char		address[INET6_ADDRSTRLEN] = "";
+	char address[INET6_ADDRSTRLEN] = "";
 
 	if (found->ai_family == AF_INET)
-		inet_ntop(AF_INET,
-				  &((struct sockaddr_in *) found->ai_addr)->sin_addr,
+		inet_ntop(AF_INET, &((struct sockaddr_in *) found->ai_addr)->sin_addr,
 				  address, sizeof(address));
 	else if (found->ai_family == AF_INET6)
 		inet_ntop(AF_INET6,
-				  &((struct sockaddr_in6 *) found->ai_addr)->sin6_addr,
-				  address, sizeof(address));
+				  &((struct sockaddr_in6 *) found->ai_addr)->sin6_addr, address,
+				  sizeof(address));
 	SpinLockAcquire(&shared->mutex);
 	memcpy(shared->name, lookup.name, sizeof(shared->name));
 	memcpy(shared->address, address, sizeof(shared->address));
@@ -698,7 +699,7 @@ publish(const struct addrinfo *found)
 static void
 take_lookup(void)
 {
-	int			error = gai_error(&lookup.request);
+	int error = gai_error(&lookup.request);
 
 	if (error == EAI_INPROGRESS)
 		return;
@@ -714,7 +715,7 @@ static bool
 is_name(const PfaRedisUrl *url)
 {
 	struct sockaddr_storage address;
-	socklen_t	len;
+	socklen_t len;
 
 	return !url->is_socket && strcmp(url->address, "localhost") != 0 &&
 		!ip_address(url->address, url->port, &address, &len);

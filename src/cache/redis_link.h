@@ -25,13 +25,14 @@ extern bool pfa_redis_configured(void);
  * error has cut short.  False where Redis is not to be asked.
  */
 extern bool pfa_redis_begin(void);
-extern void pfa_redis_send(int argc, const char *const *argv, const size_t *lens);
+extern void
+pfa_redis_send(int argc, const char *const *argv, const size_t *lens);
 /* Read one reply to each command sent; false if that failed. */
 extern bool pfa_redis_converse(void);
 /* The i-th reply; valid until the next begin. */
 extern const redisReply *pfa_redis_reply(int i);
 
-#define PFA_REDIS_MAX_COMMANDS	40
+#define PFA_REDIS_MAX_COMMANDS 40
 
 /* What Redis last did, for all processes. */
 extern bool pfa_redis_is_up(void);
@@ -42,4 +43,4 @@ extern void pfa_redis_resolve(void);
 extern Size pfa_redis_link_shmem_size(void);
 extern void pfa_redis_link_shmem_startup(void);
 
-#endif							/* PFA_REDIS_LINK_H */
+#endif /* PFA_REDIS_LINK_H */

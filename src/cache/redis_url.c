@@ -11,7 +11,7 @@
 
 #include "cache/redis_url.h"
 
-#define DEFAULT_PORT	6379
+#define DEFAULT_PORT 6379
 
 static int
 hex(char c)
@@ -26,11 +26,11 @@ hex(char c)
 static bool
 decode(char *to, const char *from, size_t len)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (size_t i = 0; i < len; i++)
 	{
-		char		c = from[i];
+		char c = from[i];
 
 		if (c == '%' && i + 2 < len && hex(from[i + 1]) >= 0 &&
 			hex(from[i + 2]) >= 0)
@@ -49,7 +49,7 @@ decode(char *to, const char *from, size_t len)
 static bool
 number(const char *text, size_t len, int max, int *value)
 {
-	int64		n = 0;
+	int64 n = 0;
 
 	if (len == 0 || len > 6)
 		return false;
@@ -96,8 +96,8 @@ parse_host(const char *text, size_t len, PfaRedisUrl *url)
 	{
 		const char *bracket = memchr(text, ']', len);
 
-		if (bracket == NULL || !decode(url->address, text + 1,
-									   bracket - text - 1))
+		if (bracket == NULL ||
+			!decode(url->address, text + 1, bracket - text - 1))
 			return false;
 		colon = bracket + 1;
 	}
@@ -120,13 +120,14 @@ parse_host(const char *text, size_t len, PfaRedisUrl *url)
 static bool
 parse_redis(const char *text, PfaRedisUrl *url, const char **reason)
 {
-	size_t		len = strcspn(text, "/?#");
+	size_t len = strcspn(text, "/?#");
 	const char *rest = text + len;
 
 	*reason = "Its user or password is too long.";
 	if (!parse_user(&text, len, url))
 		return false;
-	*reason = "It must read redis://user:password@host:port/database, where user, password, port and database may be left out.";
+	*reason =
+		"It must read redis://user:password@host:port/database, where user, password, port and database may be left out.";
 	if (!parse_host(text, rest - text, url))
 		return false;
 	if (rest[0] == '\0' || strcmp(rest, "/") == 0)
@@ -142,11 +143,12 @@ parse_socket(const char *text, PfaRedisUrl *url, const char **reason)
 	const char *slash = strchr(text, '/');
 	const char *end = query == NULL ? text + strlen(text) : query;
 
-	*reason = "A socket must read /path, or unix://user:password@/path?db=database, where user, password and database may be left out.";
+	*reason =
+		"A socket must read /path, or unix://user:password@/path?db=database, where user, password and database may be left out.";
 	url->is_socket = true;
 	if (slash == NULL || slash >= end ||
-		!parse_user(&text, slash - text, url) ||
-		text != slash || !decode(url->address, slash, end - slash))
+		!parse_user(&text, slash - text, url) || text != slash ||
+		!decode(url->address, slash, end - slash))
 		return false;
 	return query == NULL ||
 		(strncmp(query, "?db=", 4) == 0 &&
@@ -165,7 +167,8 @@ pfa_redis_url_parse(const char *text, PfaRedisUrl *url, const char **reason)
 	if (text[0] == '/')
 		return parse_socket(text, url, reason);
 	if (strncmp(text, "rediss://", 9) == 0)
-		*reason = "TLS takes a hiredis with TLS, from 1.0 on; this pfa_vanguard was built without.";
+		*reason =
+			"TLS takes a hiredis with TLS, from 1.0 on; this pfa_vanguard was built without.";
 	else
 		*reason = "It must begin with redis://, unix:// or /.";
 	return false;

@@ -22,25 +22,23 @@
 #include "catalog/relations.h"
 #include "generation.h"
 
-#define CHANGE_TRIGGER		"pfa_note_change"
-#define TRUNCATE_TRIGGER	"pfa_note_truncate"
+#define CHANGE_TRIGGER   "pfa_note_change"
+#define TRUNCATE_TRIGGER "pfa_note_truncate"
 
-static const PfaRelation watched[] = {
-	PFA_REL_MIRROR,
-	PFA_REL_MODIFICATION,
-	PFA_REL_USER_ORGANIZATION,
-	PFA_REL_ORGANIZATION,
-	PFA_REL_SYNC_STATE,
-	PFA_REL_FIELD_MAPPING
-};
+static const PfaRelation watched[] = {PFA_REL_MIRROR,
+									  PFA_REL_MODIFICATION,
+									  PFA_REL_USER_ORGANIZATION,
+									  PFA_REL_ORGANIZATION,
+									  PFA_REL_SYNC_STATE,
+									  PFA_REL_FIELD_MAPPING};
 
 static struct
 {
-	bool		registered;
-	bool		known;
-	bool		all_there;
-	Oid			relids[lengthof(watched)];
-}			state;
+	bool registered;
+	bool known;
+	bool all_there;
+	Oid relids[lengthof(watched)];
+} state;
 
 static void
 forget(Datum arg, Oid relid)
@@ -61,8 +59,7 @@ has_trigger(const TriggerDesc *triggers, const char *name, int16 events)
 
 		if (strcmp(trigger->tgname, name) == 0)
 			return trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
-				trigger->tgqual == NULL &&
-				(trigger->tgtype & events) == events;
+				trigger->tgqual == NULL && (trigger->tgtype & events) == events;
 	}
 	return false;
 }
@@ -70,12 +67,12 @@ has_trigger(const TriggerDesc *triggers, const char *name, int16 events)
 static bool
 is_watched(Oid relid)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	bool		there;
+	Relation rel = table_open(relid, AccessShareLock);
+	bool there;
 
 	there = has_trigger(rel->trigdesc, CHANGE_TRIGGER,
 						TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT |
-						TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE) &&
+							TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE) &&
 		has_trigger(rel->trigdesc, TRUNCATE_TRIGGER, TRIGGER_TYPE_TRUNCATE);
 	table_close(rel, AccessShareLock);
 	return there;
@@ -84,7 +81,7 @@ is_watched(Oid relid)
 static void
 look(void)
 {
-	bool		all_there = true;
+	bool all_there = true;
 
 	/* Before the look: a message that comes during it is not lost. */
 	state.known = true;

@@ -20,4 +20,4 @@ extern bool pfa_cache_watched(void);
  */
 extern void pfa_cache_table_altered(Oid relid);
 
-#endif							/* PFA_CACHE_WATCH_H */
+#endif /* PFA_CACHE_WATCH_H */

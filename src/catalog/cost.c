@@ -15,38 +15,47 @@
 #include "catalog/cost.h"
 
 /* numeric.c: the stored form of a number with up to 63 digits of fraction */
-#define NUMERIC_IS_SHORT		0x8000
-#define NUMERIC_SHORT_NEGATIVE	0x2000
-#define NUMERIC_SHORT_DSCALE	7	/* shift */
-#define NUMERIC_SHORT_WEIGHT	0x7F
+#define NUMERIC_IS_SHORT       0x8000
+#define NUMERIC_SHORT_NEGATIVE 0x2000
+#define NUMERIC_SHORT_DSCALE   7 /* shift */
+#define NUMERIC_SHORT_WEIGHT   0x7F
 
-static const uint64 powers_of_ten[] = {
-	UINT64CONST(1), UINT64CONST(10), UINT64CONST(100), UINT64CONST(1000),
-	UINT64CONST(10000), UINT64CONST(100000), UINT64CONST(1000000),
-	UINT64CONST(10000000), UINT64CONST(100000000), UINT64CONST(1000000000),
-	UINT64CONST(10000000000), UINT64CONST(100000000000),
-	UINT64CONST(1000000000000), UINT64CONST(10000000000000),
-	UINT64CONST(100000000000000), UINT64CONST(1000000000000000),
-	UINT64CONST(10000000000000000), UINT64CONST(100000000000000000),
-	UINT64CONST(1000000000000000000)
-};
+static const uint64 powers_of_ten[] = {UINT64CONST(1),
+									   UINT64CONST(10),
+									   UINT64CONST(100),
+									   UINT64CONST(1000),
+									   UINT64CONST(10000),
+									   UINT64CONST(100000),
+									   UINT64CONST(1000000),
+									   UINT64CONST(10000000),
+									   UINT64CONST(100000000),
+									   UINT64CONST(1000000000),
+									   UINT64CONST(10000000000),
+									   UINT64CONST(100000000000),
+									   UINT64CONST(1000000000000),
+									   UINT64CONST(10000000000000),
+									   UINT64CONST(100000000000000),
+									   UINT64CONST(1000000000000000),
+									   UINT64CONST(10000000000000000),
+									   UINT64CONST(100000000000000000),
+									   UINT64CONST(1000000000000000000)};
 
 uint32
 pfa_numeric_write(char *out, int64 mantissa, int scale, int dscale)
 {
-	uint64		rest = mantissa < 0 ? -(uint64) mantissa : (uint64) mantissa;
-	int			fraction = (scale + 3) / 4; /* base-10000 digits of it */
-	int			pad = fraction * 4 - scale;
-	int16		digits[8];
-	int			ndigits = 0;
-	int			weight;
-	int			trailing = 0;
-	uint16		header;
+	uint64 rest = mantissa < 0 ? -(uint64) mantissa : (uint64) mantissa;
+	int fraction = (scale + 3) / 4; /* base-10000 digits of it */
+	int pad = fraction * 4 - scale;
+	int16 digits[8];
+	int ndigits = 0;
+	int weight;
+	int trailing = 0;
+	uint16 header;
 
 	/* The lowest base-10000 digit may be partly fraction, so shift first. */
 	if (pad > 0 && rest != 0)
 	{
-		uint64		low = powers_of_ten[4 - pad];
+		uint64 low = powers_of_ten[4 - pad];
 
 		digits[ndigits++] = (int16) (rest % low * powers_of_ten[pad]);
 		rest /= low;
@@ -66,8 +75,9 @@ pfa_numeric_write(char *out, int64 mantissa, int scale, int dscale)
 		(weight & NUMERIC_SHORT_WEIGHT);
 	if (mantissa < 0)
 		header |= NUMERIC_SHORT_NEGATIVE;
-	SET_VARSIZE(out, VARHDRSZ + sizeof(uint16) +
-				(ndigits - trailing) * sizeof(int16));
+	SET_VARSIZE(out,
+				VARHDRSZ + sizeof(uint16) +
+					(ndigits - trailing) * sizeof(int16));
 	memcpy(out + VARHDRSZ, &header, sizeof(header));
 	out += VARHDRSZ + sizeof(uint16);
 	for (int i = ndigits - 1; i >= trailing; i--)
@@ -81,11 +91,11 @@ pfa_numeric_write(char *out, int64 mantissa, int scale, int dscale)
 Numeric
 pfa_value_numeric(const PfaValue *value)
 {
-	char	   *text;
+	char *text;
 
 	if (!pfa_value_is_odd(value))
 	{
-		char	   *out = palloc(PFA_NUMERIC_BYTES);
+		char *out = palloc(PFA_NUMERIC_BYTES);
 
 		pfa_numeric_write(out, value->mantissa, value->scale, value->scale);
 		return (Numeric) out;
@@ -94,18 +104,17 @@ pfa_value_numeric(const PfaValue *value)
 		text = pnstrdup(value->ptr, value->len);
 	else
 		text = psprintf(INT64_FORMAT "e%d", value->mantissa, -value->scale);
-	return DatumGetNumeric(DirectFunctionCall3(numeric_in,
-											   CStringGetDatum(text),
-											   ObjectIdGetDatum(InvalidOid),
-											   Int32GetDatum(-1)));
+	return DatumGetNumeric(
+		DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
 /* Round to 2 decimals, half away from zero; false where it does not fit. */
 static bool
 round_to_cents(const PfaValue *value, int64 *cents)
 {
-	int64		unit;
-	int64		rest;
+	int64 unit;
+	int64 rest;
 
 	if (pfa_value_is_odd(value) || value->scale > 18)
 		return false;
@@ -126,8 +135,8 @@ round_to_cents(const PfaValue *value, int64 *cents)
 static Numeric
 numeric_call(PGFunction function, Numeric a, Numeric b)
 {
-	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a),
-											   NumericGetDatum(b)));
+	return DatumGetNumeric(
+		DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
 }
 
 /*
@@ -137,12 +146,12 @@ numeric_call(PGFunction function, Numeric a, Numeric b)
 static Numeric
 large_rental(int32 days, const PfaValue *rate)
 {
-	Numeric		n = numeric_call(numeric_mul, pfa_value_numeric(rate),
-								 int64_to_numeric((int64) days * 20000));
-	Numeric		cents = DatumGetNumeric(DirectFunctionCall1(numeric_abs,
-															NumericGetDatum(n)));
-	Numeric		sign = DatumGetNumeric(DirectFunctionCall1(numeric_sign,
-														   NumericGetDatum(n)));
+	Numeric n = numeric_call(numeric_mul, pfa_value_numeric(rate),
+							 int64_to_numeric((int64) days * 20000));
+	Numeric cents = DatumGetNumeric(
+		DirectFunctionCall1(numeric_abs, NumericGetDatum(n)));
+	Numeric sign = DatumGetNumeric(
+		DirectFunctionCall1(numeric_sign, NumericGetDatum(n)));
 
 	cents = numeric_call(numeric_add, cents, int64_to_numeric(3044));
 	cents = numeric_call(numeric_div_trunc, cents, int64_to_numeric(6088));
@@ -151,12 +160,12 @@ large_rental(int32 days, const PfaValue *rate)
 }
 
 PfaCostResult
-pfa_cost_compute(const PfaCostTerms *terms, PfaPeriod period,
-				 int64 *cents, Numeric *large)
+pfa_cost_compute(const PfaCostTerms *terms, PfaPeriod period, int64 *cents,
+				 Numeric *large)
 {
 	const PfaValue *source = terms->source;
 	const PfaValue *rate = terms->monthly_rate;
-	int32		days;
+	int32 days;
 
 	if (period == PFA_PERIOD_ACTUAL && !terms->actualized)
 		return PFA_COST_NONE;
@@ -169,9 +178,10 @@ pfa_cost_compute(const PfaCostTerms *terms, PfaPeriod period,
 			return PFA_COST_NONE;
 		if (round_to_cents(price, cents))
 			return PFA_COST_CENTS;
-		*large = DatumGetNumeric(DirectFunctionCall2(numeric_round,
-													 NumericGetDatum(pfa_value_numeric(price)),
-													 Int32GetDatum(2)));
+		*large = DatumGetNumeric(
+			DirectFunctionCall2(numeric_round,
+								NumericGetDatum(pfa_value_numeric(price)),
+								Int32GetDatum(2)));
 		return PFA_COST_LARGE;
 	}
 	if (terms->start == NULL || terms->end == NULL || rate == NULL)

@@ -28,9 +28,9 @@ char *
 pfa_credential_origin_get(const char *server, const char *role)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Oid			argtypes[2] = {NAMEOID, NAMEOID};
-	Datum		values[2];
-	char	   *origin = NULL;
+	Oid argtypes[2] = {NAMEOID, NAMEOID};
+	Datum values[2];
+	char *origin = NULL;
 
 	values[0] = name_datum(server);
 	values[1] = name_datum(role);
@@ -47,8 +47,8 @@ void
 pfa_credential_origin_add(const char *server, const char *role,
 						  const char *origin)
 {
-	Oid			argtypes[3] = {NAMEOID, NAMEOID, TEXTOID};
-	Datum		values[3];
+	Oid argtypes[3] = {NAMEOID, NAMEOID, TEXTOID};
+	Datum values[3];
 
 	values[0] = name_datum(server);
 	values[1] = name_datum(role);
@@ -63,8 +63,8 @@ void
 pfa_credential_origin_set(const char *server, const char *role,
 						  const char *origin)
 {
-	Oid			argtypes[3] = {NAMEOID, NAMEOID, TEXTOID};
-	Datum		values[3];
+	Oid argtypes[3] = {NAMEOID, NAMEOID, TEXTOID};
+	Datum values[3];
 
 	values[0] = name_datum(server);
 	values[1] = name_datum(role);

@@ -21,4 +21,4 @@ extern void pfa_credential_origin_add(const char *server, const char *role,
 extern void pfa_credential_origin_set(const char *server, const char *role,
 									  const char *origin);
 
-#endif							/* PFA_CREDENTIAL_ORIGIN_H */
+#endif /* PFA_CREDENTIAL_ORIGIN_H */

@@ -36,35 +36,32 @@ static void
 write_line(int elevel, const char *component, const char *organization_id,
 		   int64 run_id, const char *code, const char *message)
 {
-	int			shown = elevel <= DEBUG1 ? elevel :
-		elevel == WARNING ? WARNING : LOG;
-	char	   *where = psprintf("component %s, event %s", component, code);
+	int shown = elevel <= DEBUG1 ? elevel : elevel == WARNING ? WARNING : LOG;
+	char *where = psprintf("component %s, event %s", component, code);
 
 	if (organization_id != NULL)
 		where = psprintf("%s, organization \"%s\"", where, organization_id);
 	if (run_id != 0)
 		where = psprintf("%s, run %lld", where, (long long) run_id);
 	ereport(shown,
-			(errmsg_internal("%s", message),
-			 errdetail_log("%s.", where),
+			(errmsg_internal("%s", message), errdetail_log("%s.", where),
 			 errhidestmt(true)));
 }
 
 void
-pfa_event_write(int elevel, const char *component,
-				const char *organization_id, int64 run_id,
-				const char *code, const char *message, const char *context)
+pfa_event_write(int elevel, const char *component, const char *organization_id,
+				int64 run_id, const char *code, const char *message,
+				const char *context)
 {
-	Oid			argtypes[7] = {TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID,
-	TEXTOID, TEXTOID};
-	Datum		values[7];
-	char		nulls[7] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	Oid argtypes[7] = {TEXTOID, TEXTOID, TEXTOID, INT8OID,
+					   TEXTOID, TEXTOID, TEXTOID};
+	Datum values[7];
+	char nulls[7] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
 
 	write_line(elevel, component, organization_id, run_id, code, message);
 	pfa_metrics_event(level_of(elevel));
 
-	pfa_spi_set_text(values, nulls, 0,
-					 pfa_event_level_name(level_of(elevel)));
+	pfa_spi_set_text(values, nulls, 0, pfa_event_level_name(level_of(elevel)));
 	pfa_spi_set_text(values, nulls, 1, component);
 	pfa_spi_set_text(values, nulls, 2, organization_id);
 	values[3] = Int64GetDatum(run_id);
@@ -96,11 +93,11 @@ or_null(const char *text)
 int64
 pfa_event_insert(const PfaEvent *event)
 {
-	Oid			argtypes[9] = {TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID,
-	TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID};
-	Datum		values[9];
-	char		nulls[9] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
-	int64		event_id;
+	Oid argtypes[9] = {TEXTOID, TEXTOID, TEXTOID,        INT8OID, TEXTOID,
+					   TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID};
+	Datum values[9];
+	char nulls[9] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	int64 event_id;
 
 	pfa_spi_set_text(values, nulls, 0, pfa_event_level_name(event->level));
 	pfa_spi_set_text(values, nulls, 1, event->component);
@@ -115,9 +112,9 @@ pfa_event_insert(const PfaEvent *event)
 	(void) pfa_spi_execute("INSERT INTO @.@.pfa_event_log "
 						   "(level, component, organization_id, run_id, code, "
 						   "message, context, logged_at) "
-						   "VALUES ($1, $2, $3, $4, $5, $6, "
-						   WITH_REPEATS("$7::jsonb", "$9") ", $8) "
-						   "RETURNING event_id",
+						   "VALUES ($1, $2, $3, $4, $5, $6, " WITH_REPEATS(
+							   "$7::jsonb", "$9") ", $8) "
+												  "RETURNING event_id",
 						   9, argtypes, values, nulls, false);
 	event_id = pfa_spi_get_int64(0, 1);
 	pfa_spi_finish();
@@ -127,14 +124,15 @@ pfa_event_insert(const PfaEvent *event)
 bool
 pfa_event_repeat(int64 event_id, int64 repeats)
 {
-	Oid			argtypes[2] = {INT8OID, INT8OID};
-	Datum		values[2] = {Int64GetDatum(event_id), Int64GetDatum(repeats)};
+	Oid argtypes[2] = {INT8OID, INT8OID};
+	Datum values[2] = {Int64GetDatum(event_id), Int64GetDatum(repeats)};
 
-	return pfa_spi_run("UPDATE @.@.pfa_event_log SET context = "
-					   "COALESCE(context, '{}') || pg_catalog.jsonb_build_object("
-					   "'repeats', COALESCE((context ->> 'repeats')::bigint, 1) + $2, "
-					   "'last_at', pg_catalog.now()) WHERE event_id = $1",
-					   2, argtypes, values, NULL) > 0;
+	return pfa_spi_run(
+			   "UPDATE @.@.pfa_event_log SET context = "
+			   "COALESCE(context, '{}') || pg_catalog.jsonb_build_object("
+			   "'repeats', COALESCE((context ->> 'repeats')::bigint, 1) + $2, "
+			   "'last_at', pg_catalog.now()) WHERE event_id = $1",
+			   2, argtypes, values, NULL) > 0;
 }
 
 void

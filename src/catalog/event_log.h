@@ -15,4 +15,4 @@ extern bool pfa_event_repeat(int64 event_id, int64 repeats);
 /* Say in the server log what could not be kept. */
 extern void pfa_event_line(const PfaEvent *event);
 
-#endif							/* PFA_EVENT_LOG_H */
+#endif /* PFA_EVENT_LOG_H */

@@ -29,11 +29,11 @@
 bool
 pfa_extension_read(PfaExtension *extension)
 {
-	Relation	rel;
+	Relation rel;
 	SysScanDesc scan;
 	ScanKeyData key[1];
-	HeapTuple	tuple;
-	bool		found = false;
+	HeapTuple tuple;
+	bool found = false;
 
 	memset(extension, 0, sizeof(*extension));
 	rel = table_open(ExtensionRelationId, AccessShareLock);
@@ -59,7 +59,7 @@ Oid
 pfa_extension_oid(bool lock)
 {
 	PfaExtension extension;
-	Oid			locked;
+	Oid locked;
 
 	if (!pfa_extension_read(&extension) || !lock)
 		return extension.oid;
@@ -99,8 +99,8 @@ pfa_extension_schema(void)
 const char *
 pfa_extension_schema_quoted(void)
 {
-	Oid			schema = pfa_extension_schema();
-	char	   *name = get_namespace_name(schema);
+	Oid schema = pfa_extension_schema();
+	char *name = get_namespace_name(schema);
 
 	if (name == NULL)
 		elog(ERROR, "cache lookup failed for schema %u", schema);
@@ -110,8 +110,8 @@ pfa_extension_schema_quoted(void)
 Oid
 pfa_extension_relation(const char *relname)
 {
-	Oid			schema = pfa_extension_schema();
-	Oid			relid = get_relname_relid(relname, schema);
+	Oid schema = pfa_extension_schema();
+	Oid relid = get_relname_relid(relname, schema);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,

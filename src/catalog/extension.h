@@ -9,12 +9,12 @@
 
 typedef struct PfaExtension
 {
-	Oid			oid;
-	Oid			schema;
-	Oid			owner;
+	Oid oid;
+	Oid schema;
+	Oid owner;
 } PfaExtension;
 
 /* False where this database does not have the extension. */
 extern bool pfa_extension_read(PfaExtension *extension);
 
-#endif							/* PFA_EXTENSION_H */
+#endif /* PFA_EXTENSION_H */

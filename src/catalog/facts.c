@@ -28,7 +28,7 @@
 static bool
 can_read(const char *relname)
 {
-	Oid			relid = get_relname_relid(relname, pfa_extension_schema());
+	Oid relid = get_relname_relid(relname, pfa_extension_schema());
 
 	return OidIsValid(relid) &&
 		ConditionalLockRelationOid(relid, AccessShareLock);
@@ -39,28 +39,29 @@ can_read(const char *relname)
 static int
 read_organizations(PfaOrganizationFacts **result)
 {
-	Oid			argtypes[2] = {INT8OID, OIDOID};
-	Datum		values[2] = {Int64GetDatum((int64) GetSystemIdentifier()),
-	ObjectIdGetDatum(MyDatabaseId)};
+	Oid argtypes[2] = {INT8OID, OIDOID};
+	Datum values[2] = {Int64GetDatum((int64) GetSystemIdentifier()),
+					   ObjectIdGetDatum(MyDatabaseId)};
 	MemoryContext caller = CurrentMemoryContext;
 	PfaOrganizationFacts *facts;
-	int			n;
+	int n;
 
-	n = (int) pfa_spi_execute("SELECT o.organization_id, s.last_success_at, "
-							  "s.next_sync_at, "
-							  "(EXTRACT(epoch FROM o.sync_interval) * 1000000)::bigint, "
-							  "s.failures::bigint, o.paused "
-							  "OR o.system_identifier <> $1 "
-							  "OR o.database_oid <> $2, o.created_at "
-							  "FROM @.@.pfa_organization o "
-							  "LEFT JOIN @.@.pfa_sync_state s "
-							  "ON s.organization_id = o.organization_id "
-							  "ORDER BY o.created_at, o.organization_id",
-							  2, argtypes, values, NULL, true);
+	n = (int) pfa_spi_execute(
+		"SELECT o.organization_id, s.last_success_at, "
+		"s.next_sync_at, "
+		"(EXTRACT(epoch FROM o.sync_interval) * 1000000)::bigint, "
+		"s.failures::bigint, o.paused "
+		"OR o.system_identifier <> $1 "
+		"OR o.database_oid <> $2, o.created_at "
+		"FROM @.@.pfa_organization o "
+		"LEFT JOIN @.@.pfa_sync_state s "
+		"ON s.organization_id = o.organization_id "
+		"ORDER BY o.created_at, o.organization_id",
+		2, argtypes, values, NULL, true);
 	facts = MemoryContextAllocZero(caller, sizeof(*facts) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
-		char	   *id = pfa_spi_get_text(CurrentMemoryContext, i, 1);
+		char *id = pfa_spi_get_text(CurrentMemoryContext, i, 1);
 
 		strlcpy(facts[i].organization_id, id, sizeof(facts[i].organization_id));
 		facts[i].last_success_at = pfa_spi_get_time(i, 2);
@@ -86,7 +87,7 @@ static void
 read_counts(const char *relname, const char *text, PfaOrganizationFacts *facts,
 			int nfacts, size_t offset)
 {
-	uint64		n;
+	uint64 n;
 
 	if (!can_read(relname))
 		return;
@@ -95,13 +96,13 @@ read_counts(const char *relname, const char *text, PfaOrganizationFacts *facts,
 	n = pfa_spi_execute(text, 0, NULL, NULL, NULL, true);
 	for (uint64 row = 0; row < n; row++)
 	{
-		char	   *id = pfa_spi_get_text(CurrentMemoryContext, row, 1);
+		char *id = pfa_spi_get_text(CurrentMemoryContext, row, 1);
 
 		for (int i = 0; i < nfacts; i++)
 		{
 			if (strcmp(facts[i].organization_id, id) == 0)
-				*(int64 *) ((char *) &facts[i] + offset) =
-					pfa_spi_get_int64(row, 2);
+				*(int64 *) ((char *) &facts[i] +
+							offset) = pfa_spi_get_int64(row, 2);
 		}
 	}
 	pfa_spi_finish();
@@ -115,7 +116,7 @@ read_counts(const char *relname, const char *text, PfaOrganizationFacts *facts,
 int
 pfa_facts_organizations(PfaOrganizationFacts **facts)
 {
-	int			n;
+	int n;
 
 	*facts = NULL;
 	if (!can_read("pfa_organization") || !can_read("pfa_sync_state"))
@@ -159,39 +160,40 @@ relation_size(Oid relid)
 		return -1;
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 		return -1;
-	return DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
-											 ObjectIdGetDatum(relid)));
+	return DatumGetInt64(
+		DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(relid)));
 }
 
 int
 pfa_facts_relations(PfaRelationFacts **result)
 {
-	Oid			argtypes[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(pfa_extension_oid(false))};
+	Oid argtypes[1] = {OIDOID};
+	Datum values[1] = {ObjectIdGetDatum(pfa_extension_oid(false))};
 	MemoryContext caller = CurrentMemoryContext;
 	PfaRelationFacts *facts;
-	int			n;
+	int n;
 
-	n = (int) pfa_spi_execute("SELECT c.oid, c.relname::text, "
-							  "COALESCE(NULLIF(pg_catalog.pg_stat_get_live_tuples(c.oid), 0), "
-							  "GREATEST(c.reltuples, 0)::bigint), "
-							  "COALESCE(pg_catalog.sum(pg_catalog.pg_stat_get_blocks_hit(i.indexrelid)), 0)::bigint, "
-							  "COALESCE(pg_catalog.sum(pg_catalog.pg_stat_get_blocks_fetched(i.indexrelid) "
-							  "- pg_catalog.pg_stat_get_blocks_hit(i.indexrelid)), 0)::bigint "
-							  "FROM pg_catalog.pg_depend d "
-							  "JOIN pg_catalog.pg_class c ON c.oid = d.objid "
-							  "LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid "
-							  "WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass "
-							  "AND d.refobjid = $1 AND d.deptype = 'e' "
-							  "AND d.classid = 'pg_catalog.pg_class'::regclass "
-							  "AND c.relkind IN ('r', 'm') "
-							  "GROUP BY c.oid, c.relname, c.reltuples "
-							  "ORDER BY c.oid LIMIT 48",
-							  1, argtypes, values, NULL, true);
+	n = (int) pfa_spi_execute(
+		"SELECT c.oid, c.relname::text, "
+		"COALESCE(NULLIF(pg_catalog.pg_stat_get_live_tuples(c.oid), 0), "
+		"GREATEST(c.reltuples, 0)::bigint), "
+		"COALESCE(pg_catalog.sum(pg_catalog.pg_stat_get_blocks_hit(i.indexrelid)), 0)::bigint, "
+		"COALESCE(pg_catalog.sum(pg_catalog.pg_stat_get_blocks_fetched(i.indexrelid) "
+		"- pg_catalog.pg_stat_get_blocks_hit(i.indexrelid)), 0)::bigint "
+		"FROM pg_catalog.pg_depend d "
+		"JOIN pg_catalog.pg_class c ON c.oid = d.objid "
+		"LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid "
+		"WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass "
+		"AND d.refobjid = $1 AND d.deptype = 'e' "
+		"AND d.classid = 'pg_catalog.pg_class'::regclass "
+		"AND c.relkind IN ('r', 'm') "
+		"GROUP BY c.oid, c.relname, c.reltuples "
+		"ORDER BY c.oid LIMIT 48",
+		1, argtypes, values, NULL, true);
 	facts = MemoryContextAllocZero(caller, sizeof(*facts) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
-		bool		isnull;
+		bool isnull;
 
 		facts[i].oid = DatumGetObjectId(pfa_spi_get_datum(i, 1, &isnull));
 		namestrcpy(&facts[i].name,
@@ -212,7 +214,7 @@ pfa_facts_relations(PfaRelationFacts **result)
 void
 pfa_facts_views(void)
 {
-	uint64		n;
+	uint64 n;
 
 	if (!can_read("pfa_mv_refresh"))
 		return;
@@ -221,7 +223,7 @@ pfa_facts_views(void)
 						0, NULL, NULL, NULL, true);
 	for (uint64 row = 0; row < n; row++)
 	{
-		char	   *name = pfa_spi_get_text(CurrentMemoryContext, row, 1);
+		char *name = pfa_spi_get_text(CurrentMemoryContext, row, 1);
 		TimestampTz at = pfa_spi_get_time(row, 2);
 
 		if (strcmp(name, "mv_pfa_kpi_stats") == 0)

@@ -14,10 +14,10 @@
 #include "metrics/gauges.h"
 
 /* All organizations; -1 where their table is locked. */
-extern int	pfa_facts_organizations(PfaOrganizationFacts **facts);
+extern int pfa_facts_organizations(PfaOrganizationFacts **facts);
 /* The extension's tables and materialized views. */
-extern int	pfa_facts_relations(PfaRelationFacts **facts);
+extern int pfa_facts_relations(PfaRelationFacts **facts);
 /* Hand the times of the last refresh of each materialized view on. */
 extern void pfa_facts_views(void);
 
-#endif							/* PFA_FACTS_H */
+#endif /* PFA_FACTS_H */

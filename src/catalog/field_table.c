@@ -28,28 +28,28 @@
 #include "registry.h"
 
 /* Attribute numbers of pfa_field_mapping. */
-#define FIELD_KEY		3
-#define FIELD_KIND		4
-#define FIELD_DEFAULT	5
-#define FIELD_WRITE		6
+#define FIELD_KEY     3
+#define FIELD_KIND    4
+#define FIELD_DEFAULT 5
+#define FIELD_WRITE   6
 
 /* More organizations than this and the oldest knowledge is thrown away. */
-#define MAX_TABLES		256
+#define MAX_TABLES 256
 
 typedef struct TableEntry
 {
-	char		organization_id[PFA_ORGANIZATION_LEN];	/* hash key */
+	char organization_id[PFA_ORGANIZATION_LEN]; /* hash key */
 	PfaFieldTable table;
 } TableEntry;
 
 static struct
 {
-	bool		registered;
-	bool		stale;
-	Oid			relid;			/* pfa_field_mapping, when it was read */
-	MemoryContext context;		/* of the tables; NULL: none is known */
-	HTAB	   *tables;
-}			known;
+	bool registered;
+	bool stale;
+	Oid relid;             /* pfa_field_mapping, when it was read */
+	MemoryContext context; /* of the tables; NULL: none is known */
+	HTAB *tables;
+} known;
 
 static void
 note_change(Datum arg, Oid relid)
@@ -62,7 +62,7 @@ note_change(Datum arg, Oid relid)
 static void
 start_over(void)
 {
-	HASHCTL		ctl = {0};
+	HASHCTL ctl = {0};
 
 	if (!known.registered)
 	{
@@ -90,7 +90,7 @@ start_over(void)
 static PfaKind
 parse_kind(Datum value)
 {
-	text	   *kind = DatumGetTextPP(value);
+	text *kind = DatumGetTextPP(value);
 
 	switch (*VARDATA_ANY(kind))
 	{
@@ -109,20 +109,20 @@ parse_kind(Datum value)
 static void
 set_blank(PfaEditField *field, const char *text)
 {
-	PfaBatch   *batch = pfa_batch_create();
-	PfaValue	value;
+	PfaBatch *batch = pfa_batch_create();
+	PfaValue value;
 	const char *reason;
-	int			year;
-	int			month;
-	int			day;
+	int year;
+	int month;
+	int day;
 
 	pfa_jsonb_set_null(&field->blank, NULL);
 	if (batch == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	if (pfa_value_decode(field->kind, text, strlen(text), batch, &value,
-						 &reason) && !value.isnull)
+						 &reason) &&
+		!value.isnull)
 	{
 		switch (field->kind)
 		{
@@ -141,8 +141,9 @@ set_blank(PfaEditField *field, const char *text)
 			case PFA_KIND_DATE:
 				j2date(value.days + POSTGRES_EPOCH_JDATE, &year, &month, &day);
 				pfa_jsonb_set_string(&field->blank, NULL,
-									 psprintf("%04d-%02d-%02d",
-											  year, month, day), 10);
+									 psprintf("%04d-%02d-%02d", year, month,
+											  day),
+									 10);
 				break;
 		}
 	}
@@ -152,8 +153,8 @@ set_blank(PfaEditField *field, const char *text)
 static void
 set_field(PfaEditField *field, TupleTableSlot *slot)
 {
-	bool		isnull;
-	Datum		value;
+	bool isnull;
+	Datum value;
 
 	field->key = TextDatumGetCString(pfa_slot_value(slot, FIELD_KEY));
 	field->key_len = strlen(field->key);
@@ -186,11 +187,10 @@ add_rows(PfaFieldTable *table, PfaRead *read, ScanKey key)
 	pfa_read_seek(read, key, 1);
 	while (pfa_read_next(read))
 	{
-		text	   *name = DatumGetTextPP(pfa_slot_value(read->slot,
-														 FIELD_KEY));
+		text *name = DatumGetTextPP(pfa_slot_value(read->slot, FIELD_KEY));
 
-		if (find_field(table, VARDATA_ANY(name),
-					   VARSIZE_ANY_EXHDR(name)) != NULL)
+		if (find_field(table, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) !=
+			NULL)
 			continue;
 		if ((table->nfields & (table->nfields - 1)) == 0)
 			table->fields = table->nfields == 0 ?
@@ -214,8 +214,8 @@ compare_fields(const void *a, const void *b)
 static void
 load_table(PfaFieldTable *table, const char *organization_id)
 {
-	Snapshot	snapshot;
-	PfaRead		read;
+	Snapshot snapshot;
+	PfaRead read;
 	ScanKeyData own;
 	ScanKeyData defaults;
 
@@ -224,8 +224,8 @@ load_table(PfaFieldTable *table, const char *organization_id)
 	pfa_key_text(&own, 1, BTEqualStrategyNumber,
 				 CStringGetTextDatum(organization_id));
 	ScanKeyEntryInitialize(&defaults, SK_ISNULL | SK_SEARCHNULL, 1,
-						   InvalidStrategy, InvalidOid, InvalidOid,
-						   InvalidOid, (Datum) 0);
+						   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid,
+						   (Datum) 0);
 	pfa_read_open(&read, PFA_REL_FIELD_MAPPING, PFA_REL_FIELD_MAPPING_KEY,
 				  snapshot, 1);
 	add_rows(table, &read, &own);
@@ -243,7 +243,7 @@ pfa_field_table(const char *organization_id)
 	TableEntry *entry;
 	PfaFieldTable table;
 	MemoryContext caller;
-	bool		found;
+	bool found;
 
 	if (known.context == NULL || known.stale ||
 		hash_get_num_entries(known.tables) >= MAX_TABLES)
@@ -263,15 +263,15 @@ pfa_field_table(const char *organization_id)
 const PfaEditField *
 pfa_field_find(const PfaFieldTable *table, const char *key, uint32 len)
 {
-	int			low = 0;
-	int			high = table->nfields;
+	int low = 0;
+	int high = table->nfields;
 
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 		const PfaEditField *field = &table->fields[middle];
-		int			order = pfa_jsonb_compare_keys(field->key, field->key_len,
-												   key, len);
+		int order = pfa_jsonb_compare_keys(field->key, field->key_len, key,
+										   len);
 
 		if (order == 0)
 			return field;

@@ -14,17 +14,17 @@
 typedef struct PfaEditField
 {
 	const char *key;
-	uint32		key_len;
-	PfaKind		kind;
-	bool		writable;		/* has a write_name */
+	uint32 key_len;
+	PfaKind kind;
+	bool writable; /* has a write_name */
 	/* what a blank becomes in the mirror; a JSON null where it has no default */
 	PfaJsonbItem blank;
 } PfaEditField;
 
 typedef struct PfaFieldTable
 {
-	int			nfields;
-	PfaEditField *fields;		/* in the order of jsonb keys */
+	int nfields;
+	PfaEditField *fields; /* in the order of jsonb keys */
 } PfaFieldTable;
 
 /*
@@ -35,7 +35,7 @@ typedef struct PfaFieldTable
 extern const PfaFieldTable *pfa_field_table(const char *organization_id);
 
 /* NULL where no row maps the key. */
-extern const PfaEditField *pfa_field_find(const PfaFieldTable *table,
-										  const char *key, uint32 len);
+extern const PfaEditField *
+pfa_field_find(const PfaFieldTable *table, const char *key, uint32 len);
 
-#endif							/* PFA_FIELD_TABLE_H */
+#endif /* PFA_FIELD_TABLE_H */

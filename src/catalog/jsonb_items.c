@@ -29,15 +29,15 @@ is_aligned_type(uint32 type)
 int
 pfa_jsonb_members(const JsonbContainer *object, PfaJsonbItem *items)
 {
-	int			n = pfa_jsonb_nmembers(object);
+	int n = pfa_jsonb_nmembers(object);
 	const JEntry *entries = object->children;
 	const char *base = (const char *) &entries[2 * n];
-	uint32		start = 0;
+	uint32 start = 0;
 
 	Assert(object->header & JB_FOBJECT);
 	for (int i = 0; i < n; i++)
 	{
-		uint32		end = start;
+		uint32 end = start;
 
 		JBE_ADVANCE_OFFSET(end, entries[i]);
 		items[i].key = base + start;
@@ -46,9 +46,9 @@ pfa_jsonb_members(const JsonbContainer *object, PfaJsonbItem *items)
 	}
 	for (int i = 0; i < n; i++)
 	{
-		uint32		type = entries[n + i] & JENTRY_TYPEMASK;
-		uint32		end = start;
-		uint32		at;
+		uint32 type = entries[n + i] & JENTRY_TYPEMASK;
+		uint32 end = start;
+		uint32 at;
 
 		JBE_ADVANCE_OFFSET(end, entries[n + i]);
 		at = is_aligned_type(type) ? INTALIGN(start) : start;
@@ -61,8 +61,7 @@ pfa_jsonb_members(const JsonbContainer *object, PfaJsonbItem *items)
 }
 
 int
-pfa_jsonb_compare_keys(const char *a, uint32 a_len,
-					   const char *b, uint32 b_len)
+pfa_jsonb_compare_keys(const char *a, uint32 a_len, const char *b, uint32 b_len)
 {
 	if (a_len != b_len)
 		return a_len < b_len ? -1 : 1;
@@ -72,16 +71,15 @@ pfa_jsonb_compare_keys(const char *a, uint32 a_len,
 const PfaJsonbItem *
 pfa_jsonb_find(const PfaJsonbItem *items, int n, const char *key)
 {
-	uint32		len = strlen(key);
-	int			low = 0;
-	int			high = n;
+	uint32 len = strlen(key);
+	int low = 0;
+	int high = n;
 
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
-		int			order = pfa_jsonb_compare_keys(items[middle].key,
-												   items[middle].key_len,
-												   key, len);
+		int middle = (low + high) / 2;
+		int order = pfa_jsonb_compare_keys(items[middle].key,
+										   items[middle].key_len, key, len);
 
 		if (order == 0)
 			return &items[middle];
@@ -114,8 +112,8 @@ pfa_jsonb_get_value(const PfaJsonbItem *item, JsonbValue *value)
 			break;
 		case JENTRY_ISCONTAINER:
 			value->type = jbvBinary;
-			value->val.binary.data =
-				(JsonbContainer *) unconstify(char *, item->value);
+			value->val.binary.data = (JsonbContainer *) unconstify(char *,
+																   item->value);
 			value->val.binary.len = (int) item->len;
 			break;
 		default:
@@ -139,8 +137,8 @@ pfa_jsonb_same_value(const PfaJsonbItem *a, const PfaJsonbItem *b)
 /* ---- items ---- */
 
 static void
-set_item(PfaJsonbItem *item, const char *key, uint32 type,
-		 const char *value, size_t len)
+set_item(PfaJsonbItem *item, const char *key, uint32 type, const char *value,
+		 size_t len)
 {
 	item->key = key;
 	item->key_len = key == NULL ? 0 : strlen(key);
@@ -165,8 +163,8 @@ pfa_jsonb_set_string(PfaJsonbItem *item, const char *key, const char *value,
 void
 pfa_jsonb_set_bool(PfaJsonbItem *item, const char *key, bool value)
 {
-	set_item(item, key, value ? JENTRY_ISBOOL_TRUE : JENTRY_ISBOOL_FALSE,
-			 "", 0);
+	set_item(item, key, value ? JENTRY_ISBOOL_TRUE : JENTRY_ISBOOL_FALSE, "",
+			 0);
 }
 
 void
@@ -177,8 +175,8 @@ pfa_jsonb_set_numeric(PfaJsonbItem *item, const char *key, Numeric value)
 }
 
 void
-pfa_jsonb_set_container(PfaJsonbItem *item, const char *key,
-						const char *value, size_t len)
+pfa_jsonb_set_container(PfaJsonbItem *item, const char *key, const char *value,
+						size_t len)
 {
 	set_item(item, key, JENTRY_ISCONTAINER, value, len);
 }
@@ -190,17 +188,18 @@ void
 pfa_jsonb_check_size(Size size)
 {
 	if (size > JENTRY_OFFLENMASK)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the answer exceeds the maximum size of jsonb, %u bytes",
-						JENTRY_OFFLENMASK),
-				 errhint("Ask for fewer records.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("the answer exceeds the maximum size of jsonb, %u bytes",
+					JENTRY_OFFLENMASK),
+			 errhint("Ask for fewer records.")));
 }
 
 Size
 pfa_jsonb_room(const PfaJsonbItem *items, int n)
 {
-	Size		room = sizeof(uint32) + sizeof(JEntry) * 2 * (Size) n;
+	Size room = sizeof(uint32) + sizeof(JEntry) * 2 * (Size) n;
 
 	for (int i = 0; i < n; i++)
 		room += (Size) items[i].key_len + items[i].len + PFA_JSONB_ALIGN;
@@ -212,8 +211,8 @@ static inline void
 finish_child(PfaJsonbTarget *target, uint32 type, uint32 start)
 {
 	if (target->nchildren % JB_OFFSET_STRIDE == 0)
-		target->entries[target->nchildren] =
-			type | JENTRY_HAS_OFF | target->end;
+		target->entries[target->nchildren] = type | JENTRY_HAS_OFF |
+			target->end;
 	else
 		target->entries[target->nchildren] = type | (target->end - start);
 	target->nchildren++;
@@ -223,7 +222,7 @@ finish_child(PfaJsonbTarget *target, uint32 type, uint32 start)
 static inline void
 pad(PfaJsonbTarget *target)
 {
-	uint32		at = INTALIGN(target->end);
+	uint32 at = INTALIGN(target->end);
 
 	while (target->end < at)
 		target->base[target->end++] = '\0';
@@ -232,7 +231,7 @@ pad(PfaJsonbTarget *target)
 static inline void
 put_bytes(PfaJsonbTarget *target, uint32 type, const char *bytes, uint32 len)
 {
-	uint32		start = target->end;
+	uint32 start = target->end;
 
 	if (is_aligned_type(type))
 		pad(target);
@@ -313,8 +312,8 @@ pfa_jsonb_write_object(char *out, const PfaJsonbItem *items, int n)
 Jsonb *
 pfa_jsonb_make_object(const PfaJsonbItem *items, int n)
 {
-	Jsonb	   *jsonb = palloc(VARHDRSZ + pfa_jsonb_room(items, n));
-	Size		len = pfa_jsonb_write_object(VARDATA(jsonb), items, n);
+	Jsonb *jsonb = palloc(VARHDRSZ + pfa_jsonb_room(items, n));
+	Size len = pfa_jsonb_write_object(VARDATA(jsonb), items, n);
 
 	SET_VARSIZE(jsonb, VARHDRSZ + len);
 	return jsonb;

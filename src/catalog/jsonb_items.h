@@ -14,18 +14,17 @@
 typedef struct PfaJsonbItem
 {
 	const char *key;
-	uint32		key_len;
-	uint32		type;			/* JENTRY_IS* */
-	const char *value;			/* numbers and containers: aligned */
-	uint32		len;			/* without padding */
+	uint32 key_len;
+	uint32 type;       /* JENTRY_IS* */
+	const char *value; /* numbers and containers: aligned */
+	uint32 len;        /* without padding */
 } PfaJsonbItem;
 
 /* Containers begin at a multiple of this. */
-#define PFA_JSONB_ALIGN	sizeof(int32)
+#define PFA_JSONB_ALIGN sizeof(int32)
 
 /* Members of the object, in the order in which jsonb keeps keys. */
-extern int	pfa_jsonb_members(const JsonbContainer *object,
-							  PfaJsonbItem *items);
+extern int pfa_jsonb_members(const JsonbContainer *object, PfaJsonbItem *items);
 static inline int
 pfa_jsonb_nmembers(const JsonbContainer *object)
 {
@@ -33,12 +32,12 @@ pfa_jsonb_nmembers(const JsonbContainer *object)
 }
 
 /* The order of keys in jsonb: by length, then by bytes. */
-extern int	pfa_jsonb_compare_keys(const char *a, uint32 a_len,
-								   const char *b, uint32 b_len);
+extern int pfa_jsonb_compare_keys(const char *a, uint32 a_len, const char *b,
+								  uint32 b_len);
 
 /* NULL where there is none; a JSON null is an item. */
-extern const PfaJsonbItem *pfa_jsonb_find(const PfaJsonbItem *items, int n,
-										  const char *key);
+extern const PfaJsonbItem *
+pfa_jsonb_find(const PfaJsonbItem *items, int n, const char *key);
 
 /* The value without its key; false as in equal JSON values. */
 extern bool pfa_jsonb_same_value(const PfaJsonbItem *a, const PfaJsonbItem *b);
@@ -50,10 +49,9 @@ extern void pfa_jsonb_get_value(const PfaJsonbItem *item, JsonbValue *value);
 extern void pfa_jsonb_set_null(PfaJsonbItem *item, const char *key);
 extern void pfa_jsonb_set_string(PfaJsonbItem *item, const char *key,
 								 const char *value, size_t len);
-extern void pfa_jsonb_set_bool(PfaJsonbItem *item, const char *key,
-							   bool value);
-extern void pfa_jsonb_set_numeric(PfaJsonbItem *item, const char *key,
-								  Numeric value);
+extern void pfa_jsonb_set_bool(PfaJsonbItem *item, const char *key, bool value);
+extern void
+pfa_jsonb_set_numeric(PfaJsonbItem *item, const char *key, Numeric value);
 /* A finished container: bytes as they are written or VARDATA has them. */
 extern void pfa_jsonb_set_container(PfaJsonbItem *item, const char *key,
 									const char *value, size_t len);
@@ -69,8 +67,7 @@ extern void pfa_jsonb_check_size(Size size);
  * Write a container at out, which is aligned; returns its length.  Members of
  * an object come in the order of keys, each key once.
  */
-extern Size pfa_jsonb_write_object(char *out, const PfaJsonbItem *items,
-								   int n);
+extern Size pfa_jsonb_write_object(char *out, const PfaJsonbItem *items, int n);
 
 /*
  * The same step by step, so that a large value can be written where it is to
@@ -79,12 +76,12 @@ extern Size pfa_jsonb_write_object(char *out, const PfaJsonbItem *items,
  */
 typedef struct PfaJsonbTarget
 {
-	char	   *out;
-	JEntry	   *entries;
-	char	   *base;
-	uint32		end;			/* offset behind the last child */
-	uint32		nchildren;
-	uint32		start;			/* of the child being placed */
+	char *out;
+	JEntry *entries;
+	char *base;
+	uint32 end; /* offset behind the last child */
+	uint32 nchildren;
+	uint32 start; /* of the child being placed */
 } PfaJsonbTarget;
 
 extern void pfa_jsonb_begin_object(PfaJsonbTarget *target, char *out,
@@ -99,4 +96,4 @@ extern Size pfa_jsonb_end(const PfaJsonbTarget *target);
 /* A whole object, palloc'd. */
 extern Jsonb *pfa_jsonb_make_object(const PfaJsonbItem *items, int n);
 
-#endif							/* PFA_JSONB_ITEMS_H */
+#endif /* PFA_JSONB_ITEMS_H */

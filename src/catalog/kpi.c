@@ -37,21 +37,20 @@
 #include "registry.h"
 
 /* A statement with more groups of records than this is stored by facets. */
-#define MAX_RECORD_GROUPS	6
+#define MAX_RECORD_GROUPS 6
 
 /* A process that writes has deltas compacted so often, and not more often. */
-#define WAKE_STATEMENTS		100
-#define WAKE_MS				2000
+#define WAKE_STATEMENTS 100
+#define WAKE_MS         2000
 
 /* Rows inserted at a time. */
-#define INSERT_ROWS			64
+#define INSERT_ROWS 64
 
-static const PfaMirrorAttribute measure_columns[PFA_KPI_NMEASURES] = {
-	[PFA_KPI_PLAN_COST] = PFA_MIRROR_PLAN_COST,
-	[PFA_KPI_FORECAST_COST] = PFA_MIRROR_FORECAST_COST,
-	[PFA_KPI_ACTUAL_COST] = PFA_MIRROR_ACTUAL_COST,
-	[PFA_KPI_MONTHLY_RATE] = PFA_MIRROR_MONTHLY_RATE
-};
+static const PfaMirrorAttribute measure_columns[PFA_KPI_NMEASURES] =
+	{[PFA_KPI_PLAN_COST] = PFA_MIRROR_PLAN_COST,
+	 [PFA_KPI_FORECAST_COST] = PFA_MIRROR_FORECAST_COST,
+	 [PFA_KPI_ACTUAL_COST] = PFA_MIRROR_ACTUAL_COST,
+	 [PFA_KPI_MONTHLY_RATE] = PFA_MIRROR_MONTHLY_RATE};
 
 bool
 pfa_kpi_exists(Oid schema)
@@ -62,14 +61,16 @@ pfa_kpi_exists(Oid schema)
 static Relation
 open_table(Oid schema, const char *name, LOCKMODE lock)
 {
-	Oid			relid = get_relname_relid(name, schema);
+	Oid relid = get_relname_relid(name, schema);
 
 	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s\" of extension \"pfa_vanguard\" does not exist",
-						name),
-				 errhint("Update it with ALTER EXTENSION pfa_vanguard UPDATE.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg(
+				 "relation \"%s\" of extension \"pfa_vanguard\" does not exist",
+				 name),
+			 errhint("Update it with ALTER EXTENSION pfa_vanguard UPDATE.")));
 	return table_open(relid, lock);
 }
 
@@ -78,7 +79,7 @@ open_table(Oid schema, const char *name, LOCKMODE lock)
 static inline void
 set_text(PfaKpiText *out, Datum value, bool isnull)
 {
-	text	   *datum;
+	text *datum;
 
 	out->ptr = NULL;
 	out->len = 0;
@@ -96,29 +97,28 @@ flag_of(Datum value, bool isnull)
 }
 
 void
-pfa_kpi_record(PfaKpiSet *set, const Datum *values, const bool *nulls,
-			   int sign)
+pfa_kpi_record(PfaKpiSet *set, const Datum *values, const bool *nulls, int sign)
 {
 	MemoryContext caller = MemoryContextSwitchTo(set->row);
-	PfaKpiKey	key = {0};
+	PfaKpiKey key = {0};
 	PfaKpiGroup *group;
 
-#define VALUE_OF(attno) values[(attno) - 1], nulls[(attno) - 1]
+#define VALUE_OF(attno) values[(attno) -1], nulls[(attno) -1]
 	set_text(&key.organization, VALUE_OF(PFA_MIRROR_ORGANIZATION_ID));
 	set_text(&key.category, VALUE_OF(PFA_MIRROR_CATEGORY));
 	set_text(&key.source, VALUE_OF(PFA_MIRROR_SOURCE));
 	set_text(&key.dor, VALUE_OF(PFA_MIRROR_DOR));
 	key.is_actualized = flag_of(VALUE_OF(PFA_MIRROR_IS_ACTUALIZED));
 	key.is_discontinued = flag_of(VALUE_OF(PFA_MIRROR_IS_DISCONTINUED));
-	key.is_funds_transferable =
-		flag_of(VALUE_OF(PFA_MIRROR_IS_FUNDS_TRANSFERABLE));
+	key.is_funds_transferable = flag_of(
+		VALUE_OF(PFA_MIRROR_IS_FUNDS_TRANSFERABLE));
 #undef VALUE_OF
 
 	group = pfa_kpi_set_enter(set, &key);
 	group->records += sign;
 	for (int i = 0; i < PFA_KPI_NMEASURES; i++)
 	{
-		int			at = measure_columns[i] - 1;
+		int at = measure_columns[i] - 1;
 
 		if (!nulls[at])
 			pfa_kpi_sum_value(&group->sums[i], set->ctx, values[at], sign);
@@ -133,7 +133,8 @@ static void
 form_text(TupleTableSlot *slot, PfaKpiAttribute attno, const PfaKpiText *value)
 {
 	slot->tts_isnull[attno - 1] = value->ptr == NULL;
-	slot->tts_values[attno - 1] = value->ptr == NULL ? (Datum) 0 :
+	slot->tts_values[attno - 1] = value->ptr == NULL ?
+		(Datum) 0 :
 		PointerGetDatum(cstring_to_text_with_len(value->ptr, value->len));
 }
 
@@ -148,14 +149,14 @@ form_flag(TupleTableSlot *slot, PfaKpiAttribute attno, int8 flag)
 static Datum
 form_counts(const PfaKpiGroup *group)
 {
-	int			dims[2] = {PFA_KPI_NMEASURES, 0};
-	int			bounds[2] = {1, 0};
-	Datum	   *elements;
+	int dims[2] = {PFA_KPI_NMEASURES, 0};
+	int bounds[2] = {1, 0};
+	Datum *elements;
 
 	for (int i = 0; i < PFA_KPI_NMEASURES; i++)
 	{
 		const PfaKpiSum *sum = &group->sums[i];
-		int			n = sum->ncounts;
+		int n = sum->ncounts;
 
 		while (n > 0 && sum->counts[n - 1] == 0)
 			n--;
@@ -171,18 +172,17 @@ form_counts(const PfaKpiGroup *group)
 		for (int j = 0; j < Min(sum->ncounts, dims[1]); j++)
 			elements[i * dims[1] + j] = Int64GetDatum(sum->counts[j]);
 	}
-	return PointerGetDatum(construct_md_array(elements, NULL, 2, dims, bounds,
-											  INT8OID, sizeof(int64),
-											  FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
+	return PointerGetDatum(
+		construct_md_array(elements, NULL, 2, dims, bounds, INT8OID,
+						   sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 bool
 pfa_kpi_row_form(TupleTableSlot *slot, const PfaKpiGroup *group, int i)
 {
 	const PfaKpiKey *key = &group->key;
-	Datum	   *values = slot->tts_values;
-	bool		any = i == 0;
+	Datum *values = slot->tts_values;
+	bool any = i == 0;
 
 	ExecClearTuple(slot);
 	form_text(slot, PFA_KPI_ORGANIZATION_ID, &key->organization);
@@ -194,8 +194,8 @@ pfa_kpi_row_form(TupleTableSlot *slot, const PfaKpiGroup *group, int i)
 	form_flag(slot, PFA_KPI_IS_FUNDS_TRANSFERABLE, key->is_funds_transferable);
 	for (int m = 0; m < PFA_KPI_NMEASURES; m++)
 	{
-		int			at = PFA_KPI_FIRST_MEASURE + m - 1;
-		Numeric		number;
+		int at = PFA_KPI_FIRST_MEASURE + m - 1;
+		Numeric number;
 
 		if (pfa_kpi_sum_stored(&group->sums[m], i, &number))
 			any = true;
@@ -206,10 +206,11 @@ pfa_kpi_row_form(TupleTableSlot *slot, const PfaKpiGroup *group, int i)
 	}
 	values[PFA_KPI_FACET - 1] = Int16GetDatum(key->facet);
 	slot->tts_isnull[PFA_KPI_FACET - 1] = false;
-	values[PFA_KPI_RECORD_COUNT - 1] =
-		Int64GetDatum(i == 0 ? group->records : 0);
+	values[PFA_KPI_RECORD_COUNT - 1] = Int64GetDatum(i == 0 ? group->records :
+															  0);
 	slot->tts_isnull[PFA_KPI_RECORD_COUNT - 1] = false;
-	values[PFA_KPI_VALUE_COUNTS - 1] = i == 0 ? form_counts(group) :
+	values[PFA_KPI_VALUE_COUNTS - 1] = i == 0 ?
+		form_counts(group) :
 		PointerGetDatum(construct_empty_array(INT8OID));
 	slot->tts_isnull[PFA_KPI_VALUE_COUNTS - 1] = false;
 	if (any)
@@ -219,24 +220,24 @@ pfa_kpi_row_form(TupleTableSlot *slot, const PfaKpiGroup *group, int i)
 
 typedef struct Inserter
 {
-	Relation	rel;
-	EState	   *estate;
+	Relation rel;
+	EState *estate;
 	ResultRelInfo *info;
 	TupleTableSlot *slots[INSERT_ROWS];
-	int			nslots;			/* made */
-	int			nused;
+	int nslots; /* made */
+	int nused;
 } Inserter;
 
 static void
 flush_rows(Inserter *inserter)
 {
-	CommandId	cid = GetCurrentCommandId(true);
+	CommandId cid = GetCurrentCommandId(true);
 
 	if (inserter->nused == 1)
 		table_tuple_insert(inserter->rel, inserter->slots[0], cid, 0, NULL);
 	else if (inserter->nused > 1)
-		table_multi_insert(inserter->rel, inserter->slots, inserter->nused,
-						   cid, 0, NULL);
+		table_multi_insert(inserter->rel, inserter->slots, inserter->nused, cid,
+						   0, NULL);
 	for (int i = 0; i < inserter->nused; i++)
 	{
 		TupleTableSlot *slot = inserter->slots[i];
@@ -256,15 +257,15 @@ free_slot(Inserter *inserter)
 	if (inserter->nused == INSERT_ROWS)
 		flush_rows(inserter);
 	if (inserter->nused == inserter->nslots)
-		inserter->slots[inserter->nslots++] =
-			table_slot_create(inserter->rel, NULL);
+		inserter->slots[inserter->nslots++] = table_slot_create(inserter->rel,
+																NULL);
 	return inserter->slots[inserter->nused];
 }
 
 void
 pfa_kpi_insert(Relation rel, PfaKpiGroup **groups, int ngroups)
 {
-	Inserter	inserter = {0};
+	Inserter inserter = {0};
 	MemoryContext caller;
 
 	inserter.rel = rel;
@@ -294,7 +295,7 @@ pfa_kpi_insert(Relation rel, PfaKpiGroup **groups, int ngroups)
 static int
 drop_zeros(PfaKpiSet *set)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < set->ngroups; i++)
 	{
@@ -315,7 +316,7 @@ drop_zeros(PfaKpiSet *set)
 static void
 ask_for_compaction(void)
 {
-	static int	nstatements;
+	static int nstatements;
 	static TimestampTz asked_at;
 	TimestampTz now;
 
@@ -332,8 +333,8 @@ ask_for_compaction(void)
 void
 pfa_kpi_store(Oid schema, PfaKpiSet *set)
 {
-	int			ngroups = drop_zeros(set);
-	Relation	rel;
+	int ngroups = drop_zeros(set);
+	Relation rel;
 
 	pfa_mv_mark_changed(schema);
 	if (ngroups == 0)
@@ -343,8 +344,8 @@ pfa_kpi_store(Oid schema, PfaKpiSet *set)
 		pfa_kpi_insert(rel, set->groups, ngroups);
 	else
 	{
-		PfaKpiSet  *facets = pfa_kpi_set_expand(set);
-		int			nfacets = drop_zeros(facets);
+		PfaKpiSet *facets = pfa_kpi_set_expand(set);
+		int nfacets = drop_zeros(facets);
 
 		if (nfacets < ngroups)
 			pfa_kpi_insert(rel, facets->groups, nfacets);
@@ -362,8 +363,7 @@ pfa_kpi_try_delete(Relation rel, ItemPointer tid, Snapshot snapshot)
 	TM_FailureData failure;
 
 	return table_tuple_delete(rel, tid, GetCurrentCommandId(true), snapshot,
-							  InvalidSnapshot, false, &failure,
-							  false) == TM_Ok;
+							  InvalidSnapshot, false, &failure, false) == TM_Ok;
 }
 
 /* ---- reading ---- */
@@ -372,7 +372,8 @@ void
 pfa_kpi_row_key(TupleTableSlot *slot, PfaKpiKey *key)
 {
 	slot_getallattrs(slot);
-#define VALUE_OF(attno) slot->tts_values[(attno) - 1], slot->tts_isnull[(attno) - 1]
+#define VALUE_OF(attno) \
+	slot->tts_values[(attno) -1], slot->tts_isnull[(attno) -1]
 	key->facet = DatumGetInt16(slot->tts_values[PFA_KPI_FACET - 1]);
 	set_text(&key->organization, VALUE_OF(PFA_KPI_ORGANIZATION_ID));
 	set_text(&key->category, VALUE_OF(PFA_KPI_CATEGORY));
@@ -380,17 +381,17 @@ pfa_kpi_row_key(TupleTableSlot *slot, PfaKpiKey *key)
 	set_text(&key->dor, VALUE_OF(PFA_KPI_DOR_KEY));
 	key->is_actualized = flag_of(VALUE_OF(PFA_KPI_IS_ACTUALIZED));
 	key->is_discontinued = flag_of(VALUE_OF(PFA_KPI_IS_DISCONTINUED));
-	key->is_funds_transferable =
-		flag_of(VALUE_OF(PFA_KPI_IS_FUNDS_TRANSFERABLE));
+	key->is_funds_transferable = flag_of(
+		VALUE_OF(PFA_KPI_IS_FUNDS_TRANSFERABLE));
 #undef VALUE_OF
 }
 
 static void
 add_counts(PfaKpiSet *set, PfaKpiGroup *group, Datum datum)
 {
-	ArrayType  *array = DatumGetArrayTypeP(datum);
+	ArrayType *array = DatumGetArrayTypeP(datum);
 	const int64 *counts = (const int64 *) ARR_DATA_PTR(array);
-	int			ncounts;
+	int ncounts;
 
 	if (ARR_NDIM(array) == 0)
 		return;
@@ -410,8 +411,7 @@ void
 pfa_kpi_row_add(PfaKpiSet *set, PfaKpiGroup *group, TupleTableSlot *slot)
 {
 	slot_getallattrs(slot);
-	group->records +=
-		DatumGetInt64(slot->tts_values[PFA_KPI_RECORD_COUNT - 1]);
+	group->records += DatumGetInt64(slot->tts_values[PFA_KPI_RECORD_COUNT - 1]);
 	for (int i = 0; i < PFA_KPI_NMEASURES; i++)
 		pfa_kpi_sum_part(&group->sums[i], set->ctx,
 						 slot->tts_values[PFA_KPI_FIRST_MEASURE + i - 1]);
@@ -422,8 +422,8 @@ void
 pfa_kpi_row_expand(PfaKpiSet *set, TupleTableSlot *slot, PfaKpiFacet max)
 {
 	MemoryContext caller = MemoryContextSwitchTo(set->row);
-	PfaKpiKey	key;
-	PfaKpiKey	facet;
+	PfaKpiKey key;
+	PfaKpiKey facet;
 
 	pfa_kpi_row_key(slot, &key);
 	if (key.facet != PFA_KPI_RECORDS)
@@ -444,11 +444,11 @@ pfa_kpi_row_expand(PfaKpiSet *set, TupleTableSlot *slot, PfaKpiFacet max)
 static Relation
 open_index(Relation rel)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, RelationGetIndexList(rel))
 	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 
 		if (form->indisvalid && form->indnkeyatts == 2 &&
@@ -458,23 +458,24 @@ open_index(Relation rel)
 			return index;
 		index_close(index, AccessShareLock);
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("table \"%s\" has no index on its columns organization_id and facet",
-					RelationGetRelationName(rel)),
-			 errhint("Create that index again.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_UNDEFINED_OBJECT),
+		 errmsg(
+			 "table \"%s\" has no index on its columns organization_id and facet",
+			 RelationGetRelationName(rel)),
+		 errhint("Create that index again.")));
 }
 
 void
 pfa_kpi_scan(Relation rel, const PfaKpiText *organization, PfaKpiFacet max,
 			 Snapshot snapshot, PfaKpiRowFunction function, void *arg)
 {
-	Relation	index = open_index(rel);
+	Relation index = open_index(rel);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ScanKeyData keys[2];
 	IndexScanDesc scan;
-	text	   *name = cstring_to_text_with_len(organization->ptr,
-												organization->len);
+	text *name = cstring_to_text_with_len(organization->ptr, organization->len);
 
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   C_COLLATION_OID, F_TEXTEQ, PointerGetDatum(name));
@@ -494,15 +495,15 @@ pfa_kpi_scan(Relation rel, const PfaKpiText *organization, PfaKpiFacet max,
 /* What reading adds up, and how many rows it has met. */
 typedef struct Reader
 {
-	PfaKpiSet  *set;
+	PfaKpiSet *set;
 	PfaKpiFacet max;
-	int			nrows;
+	int nrows;
 } Reader;
 
 static void
 read_row(TupleTableSlot *slot, void *arg)
 {
-	Reader	   *reader = arg;
+	Reader *reader = arg;
 
 	pfa_kpi_row_expand(reader->set, slot, reader->max);
 	reader->nrows++;
@@ -530,14 +531,14 @@ static int
 read_table(Oid schema, const char *name, const char *organization_id,
 		   PfaKpiFacet max, Snapshot snapshot, PfaKpiSet *set)
 {
-	Relation	rel = open_table(schema, name, AccessShareLock);
-	Reader		reader = {set, max, 0};
+	Relation rel = open_table(schema, name, AccessShareLock);
+	Reader reader = {set, max, 0};
 
 	if (organization_id == NULL)
 		read_all(rel, snapshot, &reader);
 	else
 	{
-		PfaKpiText	organization = {organization_id, strlen(organization_id)};
+		PfaKpiText organization = {organization_id, strlen(organization_id)};
 
 		pfa_kpi_scan(rel, &organization, max, snapshot, read_row, &reader);
 	}

@@ -16,14 +16,15 @@ hash_text(uint32 hash, const PfaKpiText *text)
 {
 	if (text->ptr == NULL)
 		return hash_combine(hash, 1);
-	return hash_combine(hash, hash_bytes((const unsigned char *) text->ptr,
-										 text->len));
+	return hash_combine(hash,
+						hash_bytes((const unsigned char *) text->ptr,
+								   text->len));
 }
 
 static uint32
 hash_key(const PfaKpiKey *key)
 {
-	uint32		hash = key->facet * 27 + key->is_actualized * 9 +
+	uint32 hash = key->facet * 27 + key->is_actualized * 9 +
 		key->is_discontinued * 3 + key->is_funds_transferable;
 
 	hash = hash_text(hash, &key->organization);
@@ -43,13 +44,11 @@ texts_equal(const PfaKpiText *a, const PfaKpiText *b)
 static bool
 keys_equal(const PfaKpiKey *a, const PfaKpiKey *b)
 {
-	return a->facet == b->facet &&
-		a->is_actualized == b->is_actualized &&
+	return a->facet == b->facet && a->is_actualized == b->is_actualized &&
 		a->is_discontinued == b->is_discontinued &&
 		a->is_funds_transferable == b->is_funds_transferable &&
 		texts_equal(&a->category, &b->category) &&
-		texts_equal(&a->source, &b->source) &&
-		texts_equal(&a->dor, &b->dor) &&
+		texts_equal(&a->source, &b->source) && texts_equal(&a->dor, &b->dor) &&
 		texts_equal(&a->organization, &b->organization);
 }
 
@@ -57,19 +56,19 @@ typedef struct KeyEntry
 {
 	const PfaKpiKey *key;
 	PfaKpiGroup *group;
-	uint32		hash;
-	char		status;
+	uint32 hash;
+	char status;
 } KeyEntry;
 
-#define SH_PREFIX kpihash
-#define SH_ELEMENT_TYPE KeyEntry
-#define SH_KEY_TYPE const PfaKpiKey *
-#define SH_KEY key
+#define SH_PREFIX            kpihash
+#define SH_ELEMENT_TYPE      KeyEntry
+#define SH_KEY_TYPE          const PfaKpiKey *
+#define SH_KEY               key
 #define SH_HASH_KEY(tb, key) hash_key(key)
-#define SH_EQUAL(tb, a, b) keys_equal(a, b)
+#define SH_EQUAL(tb, a, b)   keys_equal(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE static inline
+#define SH_SCOPE           static inline
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
@@ -82,7 +81,7 @@ pfa_kpi_set_create(void)
 	MemoryContext ctx = AllocSetContextCreate(CurrentMemoryContext,
 											  "pfa_vanguard kpi",
 											  ALLOCSET_DEFAULT_SIZES);
-	PfaKpiSet  *set = MemoryContextAllocZero(ctx, sizeof(PfaKpiSet));
+	PfaKpiSet *set = MemoryContextAllocZero(ctx, sizeof(PfaKpiSet));
 
 	set->ctx = ctx;
 	set->row = AllocSetContextCreate(ctx, "pfa_vanguard kpi row",
@@ -100,7 +99,7 @@ pfa_kpi_set_free(PfaKpiSet *set)
 PfaKpiGroup *
 pfa_kpi_set_find(PfaKpiSet *set, const PfaKpiKey *key)
 {
-	KeyEntry   *entry = kpihash_lookup(set->hash, key);
+	KeyEntry *entry = kpihash_lookup(set->hash, key);
 
 	return entry == NULL ? NULL : entry->group;
 }
@@ -108,7 +107,7 @@ pfa_kpi_set_find(PfaKpiSet *set, const PfaKpiKey *key)
 static void
 copy_text(MemoryContext ctx, PfaKpiText *text)
 {
-	char	   *copy;
+	char *copy;
 
 	if (text->ptr == NULL)
 		return;
@@ -120,8 +119,7 @@ copy_text(MemoryContext ctx, PfaKpiText *text)
 static PfaKpiGroup *
 make_group(PfaKpiSet *set, const PfaKpiKey *key)
 {
-	PfaKpiGroup *group = MemoryContextAllocZero(set->ctx,
-												sizeof(PfaKpiGroup));
+	PfaKpiGroup *group = MemoryContextAllocZero(set->ctx, sizeof(PfaKpiGroup));
 
 	group->key = *key;
 	copy_text(set->ctx, &group->key.organization);
@@ -133,7 +131,7 @@ make_group(PfaKpiSet *set, const PfaKpiKey *key)
 
 	if (set->ngroups == set->maxgroups)
 	{
-		int			n = set->maxgroups == 0 ? 16 : set->maxgroups * 2;
+		int n = set->maxgroups == 0 ? 16 : set->maxgroups * 2;
 
 		set->groups = set->groups == NULL ?
 			MemoryContextAlloc(set->ctx, sizeof(PfaKpiGroup *) * n) :
@@ -147,8 +145,8 @@ make_group(PfaKpiSet *set, const PfaKpiKey *key)
 PfaKpiGroup *
 pfa_kpi_set_enter(PfaKpiSet *set, const PfaKpiKey *key)
 {
-	bool		found;
-	KeyEntry   *entry = kpihash_insert(set->hash, key, &found);
+	bool found;
+	KeyEntry *entry = kpihash_insert(set->hash, key, &found);
 
 	if (!found)
 	{
@@ -216,7 +214,7 @@ pfa_kpi_facet_key(const PfaKpiKey *key, PfaKpiFacet facet, PfaKpiKey *out)
 PfaKpiSet *
 pfa_kpi_set_expand(const PfaKpiSet *set)
 {
-	PfaKpiSet  *facets = pfa_kpi_set_create();
+	PfaKpiSet *facets = pfa_kpi_set_create();
 
 	for (int i = 0; i < set->ngroups; i++)
 	{
@@ -224,7 +222,7 @@ pfa_kpi_set_expand(const PfaKpiSet *set)
 
 		for (int f = PFA_KPI_CATEGORY_SOURCE; f <= PFA_KPI_STATE; f++)
 		{
-			PfaKpiKey	key;
+			PfaKpiKey key;
 
 			if (pfa_kpi_facet_key(&group->key, f, &key))
 				pfa_kpi_group_add(facets, pfa_kpi_set_enter(facets, &key),

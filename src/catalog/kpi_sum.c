@@ -23,18 +23,18 @@
 #endif
 
 /* numeric.c: header and digits of a number in its short form */
-#define NUMERIC_SIGN_MASK			0xC000
-#define NUMERIC_IS_SHORT			0x8000
-#define NUMERIC_SHORT_NEGATIVE		0x2000
-#define NUMERIC_SHORT_DSCALE_MASK	0x1F80
-#define NUMERIC_SHORT_DSCALE_SHIFT	7
-#define NUMERIC_SHORT_WEIGHT_SIGN	0x0040
-#define NUMERIC_SHORT_WEIGHT_MASK	0x003F
-#define NUMERIC_BASE				10000
+#define NUMERIC_SIGN_MASK          0xC000
+#define NUMERIC_IS_SHORT           0x8000
+#define NUMERIC_SHORT_NEGATIVE     0x2000
+#define NUMERIC_SHORT_DSCALE_MASK  0x1F80
+#define NUMERIC_SHORT_DSCALE_SHIFT 7
+#define NUMERIC_SHORT_WEIGHT_SIGN  0x0040
+#define NUMERIC_SHORT_WEIGHT_MASK  0x003F
+#define NUMERIC_BASE               10000
 
 /* Base-10000 digits before and behind the point that units can hold. */
-#define UNIT_DIGITS_BEFORE	5
-#define UNIT_DIGITS_BEHIND	(PFA_KPI_UNIT_SCALE / 4)
+#define UNIT_DIGITS_BEFORE 5
+#define UNIT_DIGITS_BEHIND (PFA_KPI_UNIT_SCALE / 4)
 
 void
 pfa_kpi_sum_init(PfaKpiSum *sum)
@@ -51,10 +51,10 @@ read_units(Datum value, int128 *units, int *scale)
 {
 	struct varlena *datum = (struct varlena *) DatumGetPointer(value);
 	const char *data;
-	int			ndigits;
-	uint16		header;
-	int			weight;
-	int128		result = 0;
+	int ndigits;
+	uint16 header;
+	int weight;
+	int128 result = 0;
 
 	*scale = -1;
 	if (VARATT_IS_COMPRESSED(datum) || VARATT_IS_EXTERNAL(datum))
@@ -76,7 +76,7 @@ read_units(Datum value, int128 *units, int *scale)
 	data += sizeof(header);
 	for (int i = 0; i < ndigits; i++)
 	{
-		int16		digit;
+		int16 digit;
 
 		memcpy(&digit, data + i * sizeof(int16), sizeof(int16));
 		result = result * NUMERIC_BASE + digit;
@@ -96,8 +96,8 @@ read_scale(Numeric number)
 	/* jsonb, where values come from, has neither of them. */
 	if (numeric_is_nan(number) || numeric_is_inf(number))
 		return 0;
-	return DatumGetInt32(DirectFunctionCall1(numeric_scale,
-											 NumericGetDatum(number)));
+	return DatumGetInt32(
+		DirectFunctionCall1(numeric_scale, NumericGetDatum(number)));
 }
 
 /* ---- adding ---- */
@@ -107,8 +107,8 @@ add_count(PfaKpiSum *sum, MemoryContext ctx, int scale, int64 n)
 {
 	if (unlikely(scale >= PFA_KPI_FEW_SCALES && scale >= sum->ncounts))
 	{
-		int64	   *counts = MemoryContextAllocZero(ctx, sizeof(int64) *
-												   (scale + 1));
+		int64 *counts = MemoryContextAllocZero(ctx,
+											   sizeof(int64) * (scale + 1));
 
 		memcpy(counts, sum->counts, sizeof(int64) * sum->ncounts);
 		sum->counts = counts;
@@ -125,9 +125,8 @@ add_large(PfaKpiSum *sum, MemoryContext ctx, Numeric number)
 
 	for (int i = 0; i < sum->nlarge; i++)
 	{
-		bool		overflow = false;
-		Numeric		both = numeric_add_opt_error(sum->large[i], number,
-												 &overflow);
+		bool overflow = false;
+		Numeric both = numeric_add_opt_error(sum->large[i], number, &overflow);
 
 		if (overflow)
 			continue;
@@ -139,19 +138,17 @@ add_large(PfaKpiSum *sum, MemoryContext ctx, Numeric number)
 	if (sum->nlarge == 0)
 		sum->large = palloc(sizeof(Numeric));
 	else
-		sum->large = repalloc(sum->large,
-							  sizeof(Numeric) * (sum->nlarge + 1));
-	sum->large[sum->nlarge++] =
-		DatumGetNumericCopy(NumericGetDatum(number));
+		sum->large = repalloc(sum->large, sizeof(Numeric) * (sum->nlarge + 1));
+	sum->large[sum->nlarge++] = DatumGetNumericCopy(NumericGetDatum(number));
 	MemoryContextSwitchTo(caller);
 }
 
 void
 pfa_kpi_sum_value(PfaKpiSum *sum, MemoryContext ctx, Datum value, int sign)
 {
-	int128		units;
-	int			scale;
-	Numeric		number;
+	int128 units;
+	int scale;
+	Numeric number;
 
 	if (likely(read_units(value, &units, &scale)))
 	{
@@ -162,16 +159,16 @@ pfa_kpi_sum_value(PfaKpiSum *sum, MemoryContext ctx, Datum value, int sign)
 	number = DatumGetNumeric(value);
 	add_count(sum, ctx, read_scale(number), sign);
 	if (sign < 0)
-		number = DatumGetNumeric(DirectFunctionCall1(numeric_uminus,
-													 NumericGetDatum(number)));
+		number = DatumGetNumeric(
+			DirectFunctionCall1(numeric_uminus, NumericGetDatum(number)));
 	add_large(sum, ctx, number);
 }
 
 void
 pfa_kpi_sum_part(PfaKpiSum *sum, MemoryContext ctx, Datum part)
 {
-	int128		units;
-	int			scale;
+	int128 units;
+	int scale;
 
 	if (likely(read_units(part, &units, &scale)))
 		sum->units += units;
@@ -213,10 +210,10 @@ rounded(Numeric number, int scale)
 static Numeric
 wide_units_numeric(int128 units)
 {
-	char		text[64];
-	char	   *at = text + sizeof(text);
-	bool		negative = units < 0;
-	uint128		rest = negative ? -(uint128) units : (uint128) units;
+	char text[64];
+	char *at = text + sizeof(text);
+	bool negative = units < 0;
+	uint128 rest = negative ? -(uint128) units : (uint128) units;
 
 	*--at = '\0';
 	for (int i = 0; rest != 0 || i <= PFA_KPI_UNIT_SCALE; i++)
@@ -228,8 +225,7 @@ wide_units_numeric(int128 units)
 	}
 	if (negative)
 		*--at = '-';
-	return DatumGetNumeric(DirectFunctionCall3(numeric_in,
-											   CStringGetDatum(at),
+	return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(at),
 											   ObjectIdGetDatum(InvalidOid),
 											   Int32GetDatum(-1)));
 }
@@ -247,9 +243,9 @@ large_is_zero(const PfaKpiSum *sum)
 {
 	for (int i = 0; i < sum->nlarge; i++)
 	{
-		if (!DatumGetBool(DirectFunctionCall2(numeric_eq,
-											  NumericGetDatum(sum->large[i]),
-											  NumericGetDatum(int64_to_numeric(0)))))
+		if (!DatumGetBool(
+				DirectFunctionCall2(numeric_eq, NumericGetDatum(sum->large[i]),
+									NumericGetDatum(int64_to_numeric(0)))))
 			return false;
 	}
 	return true;
@@ -258,7 +254,7 @@ large_is_zero(const PfaKpiSum *sum)
 bool
 pfa_kpi_sum_is_zero(const PfaKpiSum *sum)
 {
-	PfaKpiSum	whole;
+	PfaKpiSum whole;
 
 	for (int i = 0; i < sum->ncounts; i++)
 	{
@@ -280,7 +276,7 @@ pfa_kpi_sum_is_zero(const PfaKpiSum *sum)
 int64
 pfa_kpi_sum_count(const PfaKpiSum *sum)
 {
-	int64		count = 0;
+	int64 count = 0;
 
 	for (int i = 0; i < sum->ncounts; i++)
 		count += sum->counts[i];
@@ -291,16 +287,16 @@ pfa_kpi_sum_count(const PfaKpiSum *sum)
 static Numeric
 units_scaled(int128 units, int scale)
 {
-	static const int64 powers[] = {
-		INT64CONST(100000000), INT64CONST(10000000), INT64CONST(1000000),
-		INT64CONST(100000), INT64CONST(10000), INT64CONST(1000),
-		INT64CONST(100), INT64CONST(10), INT64CONST(1)
-	};
+	static const int64 powers[] = {INT64CONST(100000000), INT64CONST(10000000),
+								   INT64CONST(1000000),   INT64CONST(100000),
+								   INT64CONST(10000),     INT64CONST(1000),
+								   INT64CONST(100),       INT64CONST(10),
+								   INT64CONST(1)};
 
 	StaticAssertStmt(lengthof(powers) == PFA_KPI_UNIT_SCALE + 1,
 					 "one power of ten a scale");
-	if (scale <= PFA_KPI_UNIT_SCALE &&
-		units >= PG_INT64_MIN && units <= PG_INT64_MAX)
+	if (scale <= PFA_KPI_UNIT_SCALE && units >= PG_INT64_MIN &&
+		units <= PG_INT64_MAX)
 		return int64_div_fast_to_numeric((int64) units / powers[scale], scale);
 	return rounded(units_numeric(units), scale);
 }
@@ -308,7 +304,7 @@ units_scaled(int128 units, int scale)
 bool
 pfa_kpi_sum_total(const PfaKpiSum *sum, Numeric *total)
 {
-	int			scale = sum->ncounts - 1;
+	int scale = sum->ncounts - 1;
 
 	while (scale >= 0 && sum->counts[scale] == 0)
 		scale--;
@@ -329,20 +325,19 @@ pfa_kpi_sum_total(const PfaKpiSum *sum, Numeric *total)
 bool
 pfa_kpi_sum_stored(const PfaKpiSum *sum, int i, Numeric *stored)
 {
-	bool		overflow = false;
-	Numeric		number = units_numeric(sum->units);
+	bool overflow = false;
+	Numeric number = units_numeric(sum->units);
 
 	/* Units go with the first of the others, if the two can be one. */
 	if (sum->nlarge > 0)
 	{
-		Numeric		both = numeric_add_opt_error(number, sum->large[0],
-												 &overflow);
+		Numeric both = numeric_add_opt_error(number, sum->large[0], &overflow);
 
 		if (!overflow && i == 0)
 			number = both;
 		else if (i > 0)
 		{
-			int			at = overflow ? i - 1 : i;
+			int at = overflow ? i - 1 : i;
 
 			if (at >= sum->nlarge)
 				return false;
@@ -351,7 +346,7 @@ pfa_kpi_sum_stored(const PfaKpiSum *sum, int i, Numeric *stored)
 	}
 	else if (i > 0)
 		return false;
-	*stored = DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale,
-												  NumericGetDatum(number)));
+	*stored = DatumGetNumeric(
+		DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(number)));
 	return true;
 }

@@ -51,7 +51,7 @@ add_text(uint64 hash, const char *text)
 static uint64
 hash_mapping(const PfaMapping *mapping)
 {
-	uint64		hash = 0;
+	uint64 hash = 0;
 
 	for (int i = 0; i < mapping->nfields; i++)
 	{
@@ -83,10 +83,12 @@ check_key(const PfaMapping *mapping, const char *key, bool required)
 	const PfaField *field = find_key(mapping, key);
 
 	if (field == NULL && required)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("field mapping has no row for key \"%s\"", key),
-				 errhint("Add one to pfa_field_mapping; without it records cannot be told apart.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+			 errmsg("field mapping has no row for key \"%s\"", key),
+			 errhint(
+				 "Add one to pfa_field_mapping; without it records cannot be told apart.")));
 	if (field != NULL && field->kind != PFA_KIND_TEXT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
@@ -102,16 +104,17 @@ check_aliases(const PfaMapping *mapping)
 	{
 		for (int j = 0; j < i; j++)
 		{
-			if (strcmp(mapping->fields[i].alias,
-					   mapping->fields[j].alias) == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-						 errmsg("field mapping reads PEMS field \"%s\" into two keys",
-								mapping->fields[i].alias),
-						 errdetail("The keys are \"%s\" and \"%s\".",
-								   mapping->fields[j].key,
-								   mapping->fields[i].key),
-						 errhint("Change or delete one of the rows of pfa_field_mapping.")));
+			if (strcmp(mapping->fields[i].alias, mapping->fields[j].alias) == 0)
+				ereport(
+					ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg(
+						 "field mapping reads PEMS field \"%s\" into two keys",
+						 mapping->fields[i].alias),
+					 errdetail("The keys are \"%s\" and \"%s\".",
+							   mapping->fields[j].key, mapping->fields[i].key),
+					 errhint(
+						 "Change or delete one of the rows of pfa_field_mapping.")));
 		}
 	}
 }
@@ -119,23 +122,23 @@ check_aliases(const PfaMapping *mapping)
 static PfaMapping *
 read_rows(MemoryContext ctx, const char *organization_id)
 {
-	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(organization_id)};
+	Oid argtypes[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(organization_id)};
 	PfaMapping *mapping = MemoryContextAllocZero(ctx, sizeof(PfaMapping));
-	uint64		n;
+	uint64 n;
 
-	n = pfa_spi_execute("SELECT DISTINCT ON (key COLLATE \"C\") "
-						"pems_alias, key, kind, default_value "
-						"FROM @.@.pfa_field_mapping "
-						"WHERE organization_id = $1 OR organization_id IS NULL "
-						"ORDER BY key COLLATE \"C\", organization_id NULLS LAST",
-						1, argtypes, values, NULL, false);
+	n = pfa_spi_execute(
+		"SELECT DISTINCT ON (key COLLATE \"C\") "
+		"pems_alias, key, kind, default_value "
+		"FROM @.@.pfa_field_mapping "
+		"WHERE organization_id = $1 OR organization_id IS NULL "
+		"ORDER BY key COLLATE \"C\", organization_id NULLS LAST",
+		1, argtypes, values, NULL, false);
 	mapping->nfields = (int) n;
-	mapping->fields = MemoryContextAllocZero(ctx,
-											 Max(n, 1) * sizeof(PfaField));
+	mapping->fields = MemoryContextAllocZero(ctx, Max(n, 1) * sizeof(PfaField));
 	for (uint64 i = 0; i < n; i++)
 	{
-		PfaField   *field = &mapping->fields[i];
+		PfaField *field = &mapping->fields[i];
 
 		field->alias = pfa_spi_get_text(ctx, i, 1);
 		lower_alias(field->alias);

@@ -19,22 +19,22 @@
 #include "catalog/mirror.h"
 
 /* Digits that are sure to fit a mantissa. */
-#define MANTISSA_DIGITS	18
+#define MANTISSA_DIGITS 18
 
 void
-pfa_merge_items(PfaJsonbItem **items, int *nitems,
-				const PfaJsonbItem *change, int nchange)
+pfa_merge_items(PfaJsonbItem **items, int *nitems, const PfaJsonbItem *change,
+				int nchange)
 {
 	const PfaJsonbItem *old = *items;
-	int			nold = *nitems;
+	int nold = *nitems;
 	PfaJsonbItem *merged = palloc(sizeof(PfaJsonbItem) *
 								  Max(nold + nchange, 1));
-	int			n = 0;
-	int			i = 0;
+	int n = 0;
+	int i = 0;
 
 	for (int j = 0; j < nchange; j++)
 	{
-		int			order = -1;
+		int order = -1;
 
 		while (i < nold &&
 			   (order = pfa_jsonb_compare_keys(old[i].key, old[i].key_len,
@@ -58,16 +58,15 @@ pfa_merge_items(PfaJsonbItem **items, int *nitems,
 static void
 set_item(PfaMerged *merged, const PfaJsonbItem *change)
 {
-	int			low = 0;
-	int			high = merged->nitems;
+	int low = 0;
+	int high = merged->nitems;
 
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 		PfaJsonbItem *item = &merged->items[middle];
-		int			order = pfa_jsonb_compare_keys(item->key, item->key_len,
-												   change->key,
-												   change->key_len);
+		int order = pfa_jsonb_compare_keys(item->key, item->key_len,
+										   change->key, change->key_len);
 
 		if (order == 0)
 		{
@@ -117,14 +116,14 @@ number_term(const PfaMerged *merged, const char *key, PfaValue *value)
 {
 	const PfaJsonbItem *item = pfa_jsonb_find(merged->items, merged->nitems,
 											  key);
-	char	   *text;
-	bool		fraction = false;
+	char *text;
+	bool fraction = false;
 
 	if (item == NULL || item->type != JENTRY_ISNUMERIC)
 		return NULL;
 	memset(value, 0, sizeof(*value));
-	text = DatumGetCString(DirectFunctionCall1(numeric_out,
-											   PointerGetDatum(item->value)));
+	text = DatumGetCString(
+		DirectFunctionCall1(numeric_out, PointerGetDatum(item->value)));
 	if (strlen(text) > MANTISSA_DIGITS)
 	{
 		value->ptr = text;
@@ -147,11 +146,11 @@ number_term(const PfaMerged *merged, const char *key, PfaValue *value)
 }
 
 static void
-set_cost(PfaMerged *merged, const char *key, PfaCostResult result,
-		 int64 cents, Numeric large)
+set_cost(PfaMerged *merged, const char *key, PfaCostResult result, int64 cents,
+		 Numeric large)
 {
 	PfaJsonbItem item;
-	char	   *number;
+	char *number;
 
 	switch (result)
 	{
@@ -174,14 +173,14 @@ static void
 compute_cost(PfaMerged *merged, PfaPeriod period, const char *cost_key)
 {
 	static const char *const starts[] = {"originalStart", "forecastStart",
-	"actualStart"};
+										 "actualStart"};
 	static const char *const ends[] = {"originalEnd", "forecastEnd",
-	"actualEnd"};
-	PfaValue	values[5];
+									   "actualEnd"};
+	PfaValue values[5];
 	PfaCostTerms terms;
 	PfaCostResult result;
-	int64		cents = 0;
-	Numeric		large = NULL;
+	int64 cents = 0;
+	Numeric large = NULL;
 	const PfaJsonbItem *actualized = pfa_jsonb_find(merged->items,
 													merged->nitems,
 													"isActualized");
@@ -206,8 +205,7 @@ compute_costs(PfaMerged *merged, const char *organization_id, uint64 touched)
 	{
 		const PfaMirrorColumn *column = pfa_mirror_cost_column(period);
 
-		if (!(touched &
-			  (UINT64CONST(1) << pfa_mirror_column_number(column))))
+		if (!(touched & (UINT64CONST(1) << pfa_mirror_column_number(column))))
 			continue;
 		if (fields == NULL)
 			fields = pfa_field_table(organization_id);
@@ -222,7 +220,7 @@ void
 pfa_merge(PfaMerged *merged, const char *organization_id,
 		  const JsonbContainer *data, const PfaOverlay *layers, int nlayers)
 {
-	uint64		touched = 0;
+	uint64 touched = 0;
 
 	merged->items = palloc(sizeof(PfaJsonbItem) *
 						   Max(pfa_jsonb_nmembers(data), 1));
@@ -232,13 +230,12 @@ pfa_merge(PfaMerged *merged, const char *organization_id,
 	{
 		const JsonbContainer *delta = &layers[i].delta->root;
 		PfaJsonbItem *change;
-		int			n;
+		int n;
 
 		/* PEMS has it, and so has data; it matters where nothing else does. */
 		if (layers[i].state == PFA_STATE_SYNCED)
 		{
-			if (merged->top == NULL ||
-				merged->top->state == PFA_STATE_SYNCED)
+			if (merged->top == NULL || merged->top->state == PFA_STATE_SYNCED)
 				merged->top = &layers[i];
 			continue;
 		}

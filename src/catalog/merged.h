@@ -13,18 +13,18 @@
 
 typedef struct PfaMerged
 {
-	PfaJsonbItem *items;		/* of data, in the order of keys */
-	int			nitems;
-	const PfaOverlay *top;		/* gives the state; NULL: pristine */
+	PfaJsonbItem *items; /* of data, in the order of keys */
+	int nitems;
+	const PfaOverlay *top; /* gives the state; NULL: pristine */
 } PfaMerged;
 
 /*
  * Lay a record's overlays over its data; both must stay.  Costs that PEMS does
  * not deliver are computed anew where one of their terms has changed.
  */
-extern void pfa_merge(PfaMerged *merged, const char *organization_id,
-					  const JsonbContainer *data,
-					  const PfaOverlay *layers, int nlayers);
+extern void
+pfa_merge(PfaMerged *merged, const char *organization_id,
+		  const JsonbContainer *data, const PfaOverlay *layers, int nlayers);
 
 /*
  * Lay one change, a list of items, over a record's items, which are replaced by
@@ -33,4 +33,4 @@ extern void pfa_merge(PfaMerged *merged, const char *organization_id,
 extern void pfa_merge_items(PfaJsonbItem **items, int *nitems,
 							const PfaJsonbItem *change, int nchange);
 
-#endif							/* PFA_MERGED_H */
+#endif /* PFA_MERGED_H */

@@ -36,15 +36,13 @@
 #include "generation.h"
 
 /* Triggers whose work is done here too. */
-static const char *const own_triggers[] = {
-	"pfa_mirror_derive",
-	"pfa_mirror_kpi_insert",
-	"pfa_mirror_kpi_update",
-	"pfa_mirror_kpi_delete",
-	"pfa_mirror_kpi_truncate",
-	"pfa_note_change",
-	"pfa_note_truncate"
-};
+static const char *const own_triggers[] = {"pfa_mirror_derive",
+										   "pfa_mirror_kpi_insert",
+										   "pfa_mirror_kpi_update",
+										   "pfa_mirror_kpi_delete",
+										   "pfa_mirror_kpi_truncate",
+										   "pfa_note_change",
+										   "pfa_note_truncate"};
 
 /* ---- opening ---- */
 
@@ -52,7 +50,7 @@ static const char *const own_triggers[] = {
 static bool
 has_own_columns_only(Relation rel)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc desc = RelationGetDescr(rel);
 
 	if (desc->natts != PFA_MIRROR_NATTS)
 		return false;
@@ -62,8 +60,7 @@ has_own_columns_only(Relation rel)
 			return false;
 	}
 	return desc->constr == NULL ||
-		(desc->constr->num_check == 0 &&
-		 !desc->constr->has_generated_stored);
+		(desc->constr->num_check == 0 && !desc->constr->has_generated_stored);
 }
 
 static bool
@@ -80,20 +77,18 @@ is_own_trigger(const Trigger *trigger)
 static void
 find_direct_ways(PfaMirror *mirror)
 {
-	Relation	rel = mirror->rel;
+	Relation rel = mirror->rel;
 	TriggerDesc *triggers = rel->trigdesc;
-	bool		plain;
+	bool plain;
 
-	plain = rel->rd_rel->relkind == RELKIND_RELATION &&
-		rel->rd_rules == NULL &&
-		!rel->rd_rel->relforcerowsecurity &&
-		has_own_columns_only(rel);
+	plain = rel->rd_rel->relkind == RELKIND_RELATION && rel->rd_rules == NULL &&
+		!rel->rd_rel->relforcerowsecurity && has_own_columns_only(rel);
 	mirror->direct_insert = plain;
 	mirror->direct_update = plain;
 	mirror->direct_delete = plain;
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		Trigger    *trigger = &triggers->triggers[i];
+		Trigger *trigger = &triggers->triggers[i];
 
 		if (trigger->tgenabled == TRIGGER_DISABLED || is_own_trigger(trigger))
 			continue;
@@ -109,7 +104,7 @@ find_direct_ways(PfaMirror *mirror)
 static TupleDesc
 copy_own_columns(Relation rel)
 {
-	TupleDesc	desc = CreateTemplateTupleDesc(PFA_MIRROR_NATTS);
+	TupleDesc desc = CreateTemplateTupleDesc(PFA_MIRROR_NATTS);
 
 	for (int i = 1; i <= PFA_MIRROR_NATTS; i++)
 		TupleDescCopyEntry(desc, i, RelationGetDescr(rel), i);
@@ -126,7 +121,8 @@ find_primary_key(PfaMirror *mirror)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" has no primary key",
 						RelationGetRelationName(mirror->rel)),
-				 errhint("Restore its primary key (organization_id, pfa_id).")));
+				 errhint(
+					 "Restore its primary key (organization_id, pfa_id).")));
 }
 
 void
@@ -255,9 +251,8 @@ set_key(ScanKey key, AttrNumber column, StrategyNumber strategy,
 }
 
 void
-pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror,
-					  const char *lower, int lower_len,
-					  const char *upper, int upper_len)
+pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror, const char *lower,
+					  int lower_len, const char *upper, int upper_len)
 {
 	memset(scan, 0, sizeof(*scan));
 	scan->mirror = mirror;
@@ -271,10 +266,11 @@ pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror,
 		set_key(&scan->keys[scan->nkeys++], 2, BTLessEqualStrategyNumber,
 				F_TEXT_LE, text_datum(upper, upper_len));
 	set_key(&scan->keys[scan->nkeys++], 2, BTGreaterEqualStrategyNumber,
-			F_TEXT_GE, text_datum(lower == NULL ? "" : lower,
-								  lower == NULL ? 0 : lower_len));
-	scan->scan = pfa_index_beginscan(mirror->rel, scan->index,
-									 mirror->snapshot, scan->nkeys);
+			F_TEXT_GE,
+			text_datum(lower == NULL ? "" : lower,
+					   lower == NULL ? 0 : lower_len));
+	scan->scan = pfa_index_beginscan(mirror->rel, scan->index, mirror->snapshot,
+									 scan->nkeys);
 	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
 	pfa_mirror_scan_next(scan);
 }
@@ -282,7 +278,7 @@ pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror,
 void
 pfa_mirror_scan_next(PfaMirrorScan *scan)
 {
-	text	   *id;
+	text *id;
 
 	if (scan->ended)
 		return;
@@ -295,15 +291,15 @@ pfa_mirror_scan_next(PfaMirrorScan *scan)
 	id = DatumGetTextPP(scan->slot->tts_values[PFA_MIRROR_PFA_ID - 1]);
 	scan->row.id = VARDATA_ANY(id);
 	scan->row.id_len = VARSIZE_ANY_EXHDR(id);
-	scan->row.content_hash =
-		DatumGetInt64(scan->slot->tts_values[PFA_MIRROR_CONTENT_HASH - 1]);
+	scan->row.content_hash = DatumGetInt64(
+		scan->slot->tts_values[PFA_MIRROR_CONTENT_HASH - 1]);
 	scan->row.tid = scan->slot->tts_tid;
 }
 
 void
 pfa_mirror_scan_seek(PfaMirrorScan *scan, const char *id, int id_len)
 {
-	ScanKey		key = &scan->keys[scan->nkeys - 1];
+	ScanKey key = &scan->keys[scan->nkeys - 1];
 
 	pfree(DatumGetPointer(key->sk_argument));
 	key->sk_argument = text_datum(id, id_len);
@@ -348,8 +344,8 @@ pfa_mirror_insert_slot(PfaMirrorInsert *insert)
 	if (insert->nused == PFA_MIRROR_INSERT_ROWS)
 		pfa_mirror_insert_flush(insert);
 	if (insert->nused == insert->nslots)
-		insert->slots[insert->nslots++] =
-			table_slot_create(insert->mirror->rel, NULL);
+		insert->slots[insert->nslots++] = table_slot_create(insert->mirror->rel,
+															NULL);
 	slot = insert->slots[insert->nused++];
 	ExecClearTuple(slot);
 	return slot;
@@ -358,8 +354,8 @@ pfa_mirror_insert_slot(PfaMirrorInsert *insert)
 void
 pfa_mirror_insert_flush(PfaMirrorInsert *insert)
 {
-	PfaMirror  *mirror = insert->mirror;
-	EState	   *estate = mirror->estate;
+	PfaMirror *mirror = insert->mirror;
+	EState *estate = mirror->estate;
 	MemoryContext caller;
 
 	if (insert->nused == 0)
@@ -375,8 +371,8 @@ pfa_mirror_insert_flush(PfaMirrorInsert *insert)
 
 	/* Freed with the row's expressions: what forming and toasting leaves. */
 	caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
-	table_multi_insert(mirror->rel, insert->slots, insert->nused,
-					   mirror->cid, 0, insert->bulk);
+	table_multi_insert(mirror->rel, insert->slots, insert->nused, mirror->cid,
+					   0, insert->bulk);
 	MemoryContextSwitchTo(caller);
 	for (int i = 0; i < insert->nused; i++)
 	{
@@ -413,20 +409,23 @@ check_result(TM_Result result, const char *verb)
 			break;
 		case TM_Updated:
 		case TM_Deleted:
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not %s a mirrored record: it was changed at the same time",
-							verb)));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg(
+					 "could not %s a mirrored record: it was changed at the same time",
+					 verb)));
 			break;
 		default:
-			elog(ERROR, "unexpected result %d when trying to %s a mirrored record",
+			elog(ERROR,
+				 "unexpected result %d when trying to %s a mirrored record",
 				 result, verb);
 	}
 }
 
 void
-pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
-				  const Datum *values, const bool *nulls)
+pfa_mirror_update(PfaMirror *mirror, ItemPointer tid, const Datum *values,
+				  const bool *nulls)
 {
 	TupleTableSlot *slot;
 	TM_FailureData failure;
@@ -454,8 +453,7 @@ pfa_mirror_update(PfaMirror *mirror, ItemPointer tid,
 	 * take a range table, and only helps to clean an index earlier.
 	 */
 	if (mirror->info->ri_NumIndices > 0 && pfa_update_needs_indexes(indexes))
-		list_free(pfa_insert_index_entries(mirror->info, slot,
-										   mirror->estate,
+		list_free(pfa_insert_index_entries(mirror->info, slot, mirror->estate,
 										   pfa_update_summarizing(indexes)));
 	ResetPerTupleExprContext(mirror->estate);
 	ExecDropSingleTupleTableSlot(slot);
@@ -469,8 +467,7 @@ pfa_mirror_delete(PfaMirror *mirror, ItemPointer tid)
 	note_change(mirror);
 	CheckCmdReplicaIdentity(mirror->rel, CMD_DELETE);
 	count_stored(mirror, tid);
-	check_result(table_tuple_delete(mirror->rel, tid,
-									GetCurrentCommandId(true),
+	check_result(table_tuple_delete(mirror->rel, tid, GetCurrentCommandId(true),
 									mirror->snapshot, InvalidSnapshot, true,
 									&failure, false),
 				 "delete");

@@ -52,18 +52,18 @@ typedef enum PfaMirrorAttribute
 	PFA_MIRROR_NATTS = PFA_MIRROR_IS_FUNDS_TRANSFERABLE
 } PfaMirrorAttribute;
 
-#define PFA_MIRROR_FIRST_DERIVED	PFA_MIRROR_CATEGORY
+#define PFA_MIRROR_FIRST_DERIVED PFA_MIRROR_CATEGORY
 
 /* A column that repeats a key of data. */
 typedef struct PfaMirrorColumn
 {
 	const char *key;
 	PfaMirrorAttribute attno;
-	PfaKind		kind;
+	PfaKind kind;
 } PfaMirrorColumn;
 
 /* Longest id, and longest text of an indexed column, in bytes. */
-#define PFA_MIRROR_MAX_KEY	1000
+#define PFA_MIRROR_MAX_KEY 1000
 
 /* ---- mirror_derive.c: data to columns ---- */
 
@@ -75,9 +75,9 @@ extern const PfaMirrorColumn *pfa_mirror_column(const char *key, size_t len);
  * mask of these numbers, with PFA_TOUCHED_ANY in each mask of a change.
  */
 extern const PfaMirrorColumn *pfa_mirror_columns(int *ncolumns);
-extern int	pfa_mirror_column_number(const PfaMirrorColumn *column);
+extern int pfa_mirror_column_number(const PfaMirrorColumn *column);
 
-#define PFA_TOUCHED_ANY		(UINT64CONST(1) << 62)
+#define PFA_TOUCHED_ANY (UINT64CONST(1) << 62)
 
 /* The three costs, in the order of PfaPeriod. */
 extern const PfaMirrorColumn *pfa_mirror_cost_column(int period);
@@ -102,8 +102,8 @@ extern void pfa_mirror_blank(Datum *values, bool *nulls);
  * Fill the derived columns from data.  A value that its column cannot hold is
  * an error if strict, and else no value.
  */
-extern void pfa_mirror_derive_columns(Jsonb *data, bool strict,
-									  Datum *values, bool *nulls);
+extern void
+pfa_mirror_derive_columns(Jsonb *data, bool strict, Datum *values, bool *nulls);
 
 /* Text of the form YYYY-MM-DD, and nothing else, to days since 2000-01-01. */
 extern bool pfa_mirror_parse_date(const char *text, size_t len, int32 *days);
@@ -112,28 +112,28 @@ extern bool pfa_mirror_parse_date(const char *text, size_t len, int32 *days);
 
 typedef struct PfaMirror
 {
-	MemoryContext context;		/* that it was opened in */
-	Relation	rel;
-	Oid			pk;				/* index on (organization_id, pfa_id) */
+	MemoryContext context; /* that it was opened in */
+	Relation rel;
+	Oid pk; /* index on (organization_id, pfa_id) */
 	const char *organization_id;
-	Datum		organization;	/* the same as text */
-	Snapshot	snapshot;
-	TupleDesc	own_columns;	/* without those that a user has added */
+	Datum organization; /* the same as text */
+	Snapshot snapshot;
+	TupleDesc own_columns; /* without those that a user has added */
 	/* what the table allows to be written past the executor */
-	bool		direct_insert;
-	bool		direct_update;
-	bool		direct_delete;
+	bool direct_insert;
+	bool direct_update;
+	bool direct_delete;
 	/* writing, set up when first needed */
-	EState	   *estate;
+	EState *estate;
 	ResultRelInfo *info;
-	CommandId	cid;
+	CommandId cid;
 	/* what is written past triggers, for pfa_kpi_delta; NULL: nothing yet */
 	struct PfaKpiSet *kpi;
-	struct TupleTableSlot *stored;	/* a row that is changed or deleted */
+	struct TupleTableSlot *stored; /* a row that is changed or deleted */
 	/* put back by pfa_mirror_close */
-	Oid			user;
-	int			security;
-	int			guc_level;
+	Oid user;
+	int security;
+	int guc_level;
 } PfaMirror;
 
 /*
@@ -146,22 +146,22 @@ extern void pfa_mirror_close(PfaMirror *mirror);
 /* A stored row, as far as a comparison needs it. */
 typedef struct PfaMirrorRow
 {
-	const char *id;				/* valid until the next row */
-	int			id_len;
-	int64		content_hash;
-	int64		version;		/* set by pfa_mirror_scan_version */
+	const char *id; /* valid until the next row */
+	int id_len;
+	int64 content_hash;
+	int64 version; /* set by pfa_mirror_scan_version */
 	ItemPointerData tid;
 } PfaMirrorRow;
 
 typedef struct PfaMirrorScan
 {
-	PfaMirror  *mirror;
-	Relation	index;
+	PfaMirror *mirror;
+	Relation index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	ScanKeyData keys[3];
-	int			nkeys;
-	bool		ended;
+	int nkeys;
+	bool ended;
 	PfaMirrorRow row;
 } PfaMirrorScan;
 
@@ -169,13 +169,13 @@ typedef struct PfaMirrorScan
  * Rows of the organization in byte order of their ids, from lower to upper,
  * both inclusive; NULL is no bound.  The scan is on the first row, if any.
  */
-extern void pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror,
-								  const char *lower, int lower_len,
-								  const char *upper, int upper_len);
+extern void
+pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror, const char *lower,
+					  int lower_len, const char *upper, int upper_len);
 extern void pfa_mirror_scan_next(PfaMirrorScan *scan);
 /* Go on with the first row from id on, which is not behind the scan. */
-extern void pfa_mirror_scan_seek(PfaMirrorScan *scan,
-								 const char *id, int id_len);
+extern void
+pfa_mirror_scan_seek(PfaMirrorScan *scan, const char *id, int id_len);
 extern int64 pfa_mirror_scan_version(PfaMirrorScan *scan);
 extern void pfa_mirror_scan_end(PfaMirrorScan *scan);
 
@@ -183,14 +183,14 @@ extern void pfa_mirror_scan_end(PfaMirrorScan *scan);
  * Rows are collected in slots and inserted together.  The values must stay
  * where they are until pfa_mirror_insert_flush.
  */
-#define PFA_MIRROR_INSERT_ROWS	1000
+#define PFA_MIRROR_INSERT_ROWS 1000
 
 typedef struct PfaMirrorInsert
 {
-	PfaMirror  *mirror;
+	PfaMirror *mirror;
 	TupleTableSlot *slots[PFA_MIRROR_INSERT_ROWS];
-	int			nslots;			/* made */
-	int			nused;			/* filled */
+	int nslots; /* made */
+	int nused;  /* filled */
 	struct BulkInsertStateData *bulk;
 } PfaMirrorInsert;
 
@@ -217,7 +217,7 @@ typedef struct Tuplestorestate Tuplestorestate;
 /* Rows of PFA_MIRROR_NATTS columns in the order of the attributes. */
 extern void pfa_mirror_sql_insert(PfaMirror *mirror, Tuplestorestate *rows);
 extern void pfa_mirror_sql_update(PfaMirror *mirror, Tuplestorestate *rows);
-extern int64 pfa_mirror_sql_delete(PfaMirror *mirror,
-								   const char **ids, int nids);
+extern int64
+pfa_mirror_sql_delete(PfaMirror *mirror, const char **ids, int nids);
 
-#endif							/* PFA_MIRROR_H */
+#endif /* PFA_MIRROR_H */

@@ -41,20 +41,19 @@ static const PfaMirrorColumn columns[] = {
 	{"actualEnd", PFA_MIRROR_ACTUAL_END, PFA_KIND_DATE},
 	{"isActualized", PFA_MIRROR_IS_ACTUALIZED, PFA_KIND_BOOLEAN},
 	{"isDiscontinued", PFA_MIRROR_IS_DISCONTINUED, PFA_KIND_BOOLEAN},
-	{"isFundsTransferable", PFA_MIRROR_IS_FUNDS_TRANSFERABLE,
-	PFA_KIND_BOOLEAN},
+	{"isFundsTransferable", PFA_MIRROR_IS_FUNDS_TRANSFERABLE, PFA_KIND_BOOLEAN},
 };
 
 /* Keys that costs are computed from, and the costs of which periods. */
-#define PLAN		1
-#define FORECAST	2
-#define ACTUAL		4
+#define PLAN     1
+#define FORECAST 2
+#define ACTUAL   4
 
 static const struct
 {
 	const char *key;
-	int			periods;
-}			cost_keys[] = {
+	int periods;
+} cost_keys[] = {
 	{"source", PLAN | FORECAST | ACTUAL},
 	{"monthlyRate", PLAN | FORECAST | ACTUAL},
 	{"purchasePrice", PLAN | FORECAST | ACTUAL},
@@ -83,7 +82,8 @@ pfa_mirror_column_number(const PfaMirrorColumn *column)
 const PfaMirrorColumn *
 pfa_mirror_cost_column(int period)
 {
-	static const char *const keys[] = {"planCost", "forecastCost", "actualCost"};
+	static const char *const keys[] = {"planCost", "forecastCost",
+									   "actualCost"};
 
 	return pfa_mirror_column(keys[period], strlen(keys[period]));
 }
@@ -122,7 +122,7 @@ pfa_mirror_blank(Datum *values, bool *nulls)
 static int
 parse_digits(const char *text, int n)
 {
-	int			value = 0;
+	int value = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -136,17 +136,17 @@ parse_digits(const char *text, int n)
 bool
 pfa_mirror_parse_date(const char *text, size_t len, int32 *days)
 {
-	int			year;
-	int			month;
-	int			day;
+	int year;
+	int month;
+	int day;
 
 	if (len != 10 || text[4] != '-' || text[7] != '-')
 		return false;
 	year = parse_digits(text, 4);
 	month = parse_digits(text + 5, 2);
 	day = parse_digits(text + 8, 2);
-	if (year < 1 || month < 1 || month > 12 ||
-		day < 1 || day > day_tab[isleap(year)][month - 1])
+	if (year < 1 || month < 1 || month > 12 || day < 1 ||
+		day > day_tab[isleap(year)][month - 1])
 		return false;
 	*days = date2j(year, month, day) - POSTGRES_EPOCH_JDATE;
 	return true;
@@ -155,7 +155,7 @@ pfa_mirror_parse_date(const char *text, size_t len, int32 *days)
 static uint64
 cost_columns(const char *key, size_t len)
 {
-	uint64		touched = 0;
+	uint64 touched = 0;
 
 	for (size_t i = 0; i < lengthof(cost_keys); i++)
 	{
@@ -165,8 +165,8 @@ cost_columns(const char *key, size_t len)
 		for (int period = 0; period < PFA_NPERIODS; period++)
 		{
 			if (cost_keys[i].periods & (1 << period))
-				touched |= UINT64CONST(1) <<
-					pfa_mirror_column_number(pfa_mirror_cost_column(period));
+				touched |= UINT64CONST(1)
+					<< pfa_mirror_column_number(pfa_mirror_cost_column(period));
 		}
 	}
 	return touched;
@@ -175,9 +175,9 @@ cost_columns(const char *key, size_t len)
 uint64
 pfa_mirror_touched(const JsonbContainer *delta)
 {
-	int			n = pfa_jsonb_nmembers(delta);
+	int n = pfa_jsonb_nmembers(delta);
 	PfaJsonbItem *items = palloc(sizeof(PfaJsonbItem) * Max(n, 1));
-	uint64		touched = PFA_TOUCHED_ANY;
+	uint64 touched = PFA_TOUCHED_ANY;
 
 	n = pfa_jsonb_members(delta, items);
 	for (int i = 0; i < n; i++)
@@ -205,8 +205,8 @@ type_name(const JsonbValue *value)
 		case jbvBool:
 			return "a boolean";
 		case jbvBinary:
-			return value->val.binary.data->header & JB_FARRAY ?
-				"an array" : "an object";
+			return value->val.binary.data->header & JB_FARRAY ? "an array" :
+																"an object";
 		default:
 			return "a value";
 	}
@@ -215,17 +215,16 @@ type_name(const JsonbValue *value)
 static void
 report_misfit(const PfaMirrorColumn *column, const JsonbValue *value)
 {
-	static const char *const wanted[] = {
-		[PFA_KIND_TEXT] = "a string, number or boolean",
-		[PFA_KIND_NUMBER] = "a number",
-		[PFA_KIND_DATE] = "a string of the form YYYY-MM-DD",
-		[PFA_KIND_BOOLEAN] = "a boolean"
-	};
+	static const char *const wanted[] =
+		{[PFA_KIND_TEXT] = "a string, number or boolean",
+		 [PFA_KIND_NUMBER] = "a number",
+		 [PFA_KIND_DATE] = "a string of the form YYYY-MM-DD",
+		 [PFA_KIND_BOOLEAN] = "a boolean"};
 
 	ereport(ERROR,
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("key \"%s\" of data must be %s or null",
-					column->key, wanted[column->kind]),
+			 errmsg("key \"%s\" of data must be %s or null", column->key,
+					wanted[column->kind]),
 			 errdetail("It is %s.", type_name(value))));
 }
 
@@ -238,12 +237,14 @@ derive_text(const JsonbValue *value, Datum *datum)
 	switch (value->type)
 	{
 		case jbvString:
-			*datum = PointerGetDatum(cstring_to_text_with_len(value->val.string.val,
-															  value->val.string.len));
+			*datum = PointerGetDatum(
+				cstring_to_text_with_len(value->val.string.val,
+										 value->val.string.len));
 			return true;
 		case jbvNumeric:
-			text = DatumGetCString(DirectFunctionCall1(numeric_out,
-													   NumericGetDatum(value->val.numeric)));
+			text = DatumGetCString(
+				DirectFunctionCall1(numeric_out,
+									NumericGetDatum(value->val.numeric)));
 			break;
 		case jbvBool:
 			text = value->val.boolean ? "true" : "false";
@@ -259,7 +260,7 @@ static bool
 derive_value(const PfaMirrorColumn *column, const JsonbValue *value,
 			 Datum *datum)
 {
-	int32		days;
+	int32 days;
 
 	switch (column->kind)
 	{
@@ -287,10 +288,10 @@ derive_value(const PfaMirrorColumn *column, const JsonbValue *value,
 }
 
 Datum
-pfa_mirror_derive_column(const PfaMirrorColumn *column,
-						 const JsonbValue *value, bool *isnull)
+pfa_mirror_derive_column(const PfaMirrorColumn *column, const JsonbValue *value,
+						 bool *isnull)
 {
-	Datum		datum;
+	Datum datum;
 
 	*isnull = false;
 	if (value != NULL && derive_value(column, value, &datum))
@@ -300,18 +301,17 @@ pfa_mirror_derive_column(const PfaMirrorColumn *column,
 }
 
 void
-pfa_mirror_derive_columns(Jsonb *data, bool strict,
-						  Datum *values, bool *nulls)
+pfa_mirror_derive_columns(Jsonb *data, bool strict, Datum *values, bool *nulls)
 {
-	Datum		blank_values[PFA_MIRROR_NATTS];
-	bool		blank_nulls[PFA_MIRROR_NATTS];
+	Datum blank_values[PFA_MIRROR_NATTS];
+	bool blank_nulls[PFA_MIRROR_NATTS];
 
 	pfa_mirror_blank(blank_values, blank_nulls);
 	for (size_t i = 0; i < lengthof(columns); i++)
 	{
 		const PfaMirrorColumn *column = &columns[i];
-		int			at = column->attno - 1;
-		JsonbValue	buffer;
+		int at = column->attno - 1;
+		JsonbValue buffer;
 		JsonbValue *value;
 
 		values[at] = blank_values[at];

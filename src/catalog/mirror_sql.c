@@ -20,19 +20,20 @@
 
 #include "catalog/mirror.h"
 
-#define BATCH_NAME	"pfa_batch"
+#define BATCH_NAME "pfa_batch"
 
 static const char *
 table_name(PfaMirror *mirror)
 {
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(mirror->rel)),
+	return quote_qualified_identifier(get_namespace_name(
+										  RelationGetNamespace(mirror->rel)),
 									  RelationGetRelationName(mirror->rel));
 }
 
 static const char *
 column_name(PfaMirror *mirror, int i)
 {
-	TupleDesc	desc = RelationGetDescr(mirror->rel);
+	TupleDesc desc = RelationGetDescr(mirror->rel);
 
 	return quote_identifier(NameStr(TupleDescAttr(desc, i)->attname));
 }
@@ -96,10 +97,12 @@ pfa_mirror_sql_update(PfaMirror *mirror, Tuplestorestate *rows)
 			appendStringInfo(&text, "%s = b.%s%s", name, name,
 							 i == PFA_MIRROR_NATTS - 1 ? "" : ", ");
 	}
-	appendStringInfo(&text, " FROM %s AS b"
-					 " WHERE m.organization_id OPERATOR(pg_catalog.=) b.organization_id"
-					 " AND m.pfa_id OPERATOR(pg_catalog.=) b.pfa_id",
-					 BATCH_NAME);
+	appendStringInfo(
+		&text,
+		" FROM %s AS b"
+		" WHERE m.organization_id OPERATOR(pg_catalog.=) b.organization_id"
+		" AND m.pfa_id OPERATOR(pg_catalog.=) b.pfa_id",
+		BATCH_NAME);
 	run_with_batch(mirror, text.data, SPI_OK_UPDATE, rows);
 }
 
@@ -107,25 +110,27 @@ int64
 pfa_mirror_sql_delete(PfaMirror *mirror, const char **ids, int nids)
 {
 	StringInfoData text;
-	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
-	Datum		values[2];
-	Datum	   *elements = palloc(nids * sizeof(Datum));
-	int64		ndeleted;
+	Oid types[2] = {TEXTOID, TEXTARRAYOID};
+	Datum values[2];
+	Datum *elements = palloc(nids * sizeof(Datum));
+	int64 ndeleted;
 
 	for (int i = 0; i < nids; i++)
 		elements[i] = CStringGetTextDatum(ids[i]);
 	values[0] = mirror->organization;
-	values[1] = PointerGetDatum(construct_array(elements, nids, TEXTOID, -1,
-												false, TYPALIGN_INT));
+	values[1] = PointerGetDatum(
+		construct_array(elements, nids, TEXTOID, -1, false, TYPALIGN_INT));
 	initStringInfo(&text);
-	appendStringInfo(&text, "DELETE FROM %s"
+	appendStringInfo(&text,
+					 "DELETE FROM %s"
 					 " WHERE organization_id OPERATOR(pg_catalog.=) $1"
 					 " AND pfa_id OPERATOR(pg_catalog.=) ANY ($2)",
 					 table_name(mirror));
 
 	check_code(SPI_connect(), SPI_OK_CONNECT);
-	check_code(SPI_execute_with_args(text.data, 2, types, values, NULL,
-									 false, 0), SPI_OK_DELETE);
+	check_code(SPI_execute_with_args(text.data, 2, types, values, NULL, false,
+									 0),
+			   SPI_OK_DELETE);
 	ndeleted = (int64) SPI_processed;
 	check_code(SPI_finish(), SPI_OK_FINISH);
 	return ndeleted;

@@ -21,10 +21,10 @@
 static Jsonb *
 get_jsonb(MemoryContext ctx, uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = pfa_spi_get_datum(row, column, &isnull);
+	bool isnull;
+	Datum value = pfa_spi_get_datum(row, column, &isnull);
 	MemoryContext spi = MemoryContextSwitchTo(ctx);
-	Jsonb	   *copy = isnull ? NULL : DatumGetJsonbPCopy(value);
+	Jsonb *copy = isnull ? NULL : DatumGetJsonbPCopy(value);
 
 	MemoryContextSwitchTo(spi);
 	return copy;
@@ -51,8 +51,7 @@ get_draft(MemoryContext ctx, uint64 row, PfaDraft *draft, bool whole)
 static PfaDraft *
 get_drafts(MemoryContext ctx, uint64 n, bool whole)
 {
-	PfaDraft   *drafts = MemoryContextAlloc(ctx,
-											sizeof(PfaDraft) * Max(n, 1));
+	PfaDraft *drafts = MemoryContextAlloc(ctx, sizeof(PfaDraft) * Max(n, 1));
 
 	for (uint64 i = 0; i < n; i++)
 		get_draft(ctx, i, &drafts[i], whole);
@@ -62,15 +61,14 @@ get_drafts(MemoryContext ctx, uint64 n, bool whole)
 /* ---- one draft ---- */
 
 bool
-pfa_draft_lock(const PfaDraftOwner *owner, const char *pfa_id,
-			   PfaDraft *draft)
+pfa_draft_lock(const PfaDraftOwner *owner, const char *pfa_id, PfaDraft *draft)
 {
-	Oid			argtypes[3] = {TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[3] = {CStringGetTextDatum(owner->organization_id),
-		CStringGetTextDatum(owner->user_id),
-	CStringGetTextDatum(pfa_id)};
+	Oid argtypes[3] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum values[3] = {CStringGetTextDatum(owner->organization_id),
+					   CStringGetTextDatum(owner->user_id),
+					   CStringGetTextDatum(pfa_id)};
 	MemoryContext caller = CurrentMemoryContext;
-	bool		found;
+	bool found;
 
 	found = pfa_spi_execute("SELECT modification_id, version, pfa_id, "
 							"session_id, change_reason, base_version, delta, "
@@ -88,10 +86,10 @@ pfa_draft_lock(const PfaDraftOwner *owner, const char *pfa_id,
 bool
 pfa_draft_insert(const PfaDraftOwner *owner, PfaDraft *draft)
 {
-	Oid			argtypes[8] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	INT8OID, JSONBOID, JSONBOID};
-	Datum		values[8];
-	char		nulls[8];
+	Oid argtypes[8] = {TEXTOID, TEXTOID, TEXTOID,  TEXTOID,
+					   TEXTOID, INT8OID, JSONBOID, JSONBOID};
+	Datum values[8];
+	char nulls[8];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = CStringGetTextDatum(owner->organization_id);
@@ -120,10 +118,9 @@ pfa_draft_insert(const PfaDraftOwner *owner, PfaDraft *draft)
 void
 pfa_draft_update(PfaDraft *draft)
 {
-	Oid			argtypes[6] = {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID,
-	JSONBOID};
-	Datum		values[6];
-	char		nulls[6];
+	Oid argtypes[6] = {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID, JSONBOID};
+	Datum values[6];
+	char nulls[6];
 
 	memset(nulls, ' ', sizeof(nulls));
 	draft->version++;
@@ -144,8 +141,8 @@ pfa_draft_update(PfaDraft *draft)
 void
 pfa_draft_delete(int64 modification_id)
 {
-	Oid			argtypes[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(modification_id)};
+	Oid argtypes[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(modification_id)};
 
 	(void) pfa_spi_run("DELETE FROM @.@.pfa_modification "
 					   "WHERE modification_id = $1",
@@ -157,11 +154,11 @@ pfa_draft_delete(int64 modification_id)
 PfaDraft *
 pfa_drafts_lock(const PfaDraftOwner *owner, const char *session_id, int *n)
 {
-	Oid			argtypes[3] = {TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[3];
-	char		nulls[3];
+	Oid argtypes[3] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum values[3];
+	char nulls[3];
 	MemoryContext caller = CurrentMemoryContext;
-	PfaDraft   *drafts;
+	PfaDraft *drafts;
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = CStringGetTextDatum(owner->organization_id);
@@ -183,17 +180,16 @@ pfa_drafts_lock(const PfaDraftOwner *owner, const char *session_id, int *n)
 void
 pfa_drafts_commit(PfaDraft *drafts, int n)
 {
-	Oid			argtypes[2] = {INT8ARRAYOID, TIMESTAMPTZOID};
-	Datum		values[2];
-	Datum	   *ids = palloc(sizeof(Datum) * n);
+	Oid argtypes[2] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	Datum values[2];
+	Datum *ids = palloc(sizeof(Datum) * n);
 
 	for (int i = 0; i < n; i++)
 	{
 		ids[i] = Int64GetDatum(drafts[i].modification_id);
 		drafts[i].version++;
 	}
-	values[0] = PointerGetDatum(construct_array(ids, n, INT8OID,
-												sizeof(int64),
+	values[0] = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64),
 												FLOAT8PASSBYVAL,
 												TYPALIGN_DOUBLE));
 	/* One time for all: the order of the calls, not of their transactions. */
@@ -209,11 +205,11 @@ PfaDraft *
 pfa_drafts_discard(const PfaDraftOwner *owner, const char *session_id,
 				   Datum pfa_ids, bool have_ids, int *n)
 {
-	Oid			argtypes[4] = {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID};
-	Datum		values[4];
-	char		nulls[4];
+	Oid argtypes[4] = {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID};
+	Datum values[4];
+	char nulls[4];
 	MemoryContext caller = CurrentMemoryContext;
-	PfaDraft   *drafts;
+	PfaDraft *drafts;
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = CStringGetTextDatum(owner->organization_id);

@@ -22,20 +22,20 @@ typedef struct PfaDraftOwner
 
 typedef struct PfaDraft
 {
-	int64		modification_id;	/* 0: not stored */
-	int64		version;
-	int64		base_version;
-	char	   *pfa_id;
-	uint32		id_len;
-	char	   *session_id;		/* or NULL */
-	char	   *change_reason;	/* or NULL */
-	Jsonb	   *delta;
-	Jsonb	   *base;
+	int64 modification_id; /* 0: not stored */
+	int64 version;
+	int64 base_version;
+	char *pfa_id;
+	uint32 id_len;
+	char *session_id;    /* or NULL */
+	char *change_reason; /* or NULL */
+	Jsonb *delta;
+	Jsonb *base;
 } PfaDraft;
 
 /* Lock the owner's draft of a record; false where there is none. */
-extern bool pfa_draft_lock(const PfaDraftOwner *owner, const char *pfa_id,
-						   PfaDraft *draft);
+extern bool
+pfa_draft_lock(const PfaDraftOwner *owner, const char *pfa_id, PfaDraft *draft);
 
 /*
  * Store a draft as version 1, and set its id; false where a concurrent call of
@@ -48,8 +48,8 @@ extern void pfa_draft_update(PfaDraft *draft);
 extern void pfa_draft_delete(int64 modification_id);
 
 /* Lock the owner's drafts, those of one session if it is not NULL. */
-extern PfaDraft *pfa_drafts_lock(const PfaDraftOwner *owner,
-								 const char *session_id, int *n);
+extern PfaDraft *
+pfa_drafts_lock(const PfaDraftOwner *owner, const char *session_id, int *n);
 
 /* Locked drafts become pending_sync, and their versions grow. */
 extern void pfa_drafts_commit(PfaDraft *drafts, int n);
@@ -58,8 +58,8 @@ extern void pfa_drafts_commit(PfaDraft *drafts, int n);
  * Delete drafts, and the owner's changes that PEMS has refused: of one session,
  * of some records (a text[]), or, where both are NULL, all.
  */
-extern PfaDraft *pfa_drafts_discard(const PfaDraftOwner *owner,
-									const char *session_id,
-									Datum pfa_ids, bool have_ids, int *n);
+extern PfaDraft *
+pfa_drafts_discard(const PfaDraftOwner *owner, const char *session_id,
+				   Datum pfa_ids, bool have_ids, int *n);
 
-#endif							/* PFA_MODIFICATION_H */
+#endif /* PFA_MODIFICATION_H */

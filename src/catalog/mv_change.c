@@ -25,16 +25,15 @@
 #include "registry.h"
 
 /* So many notes are one too many to be read at each turn. */
-#define COLLAPSE_ROWS	100
+#define COLLAPSE_ROWS 100
 
 /* Columns: one a view, then this. */
-#define ATTR_REQUESTED	PFA_NMVS
-#define NATTRS			(PFA_NMVS + 1)
+#define ATTR_REQUESTED PFA_NMVS
+#define NATTRS         (PFA_NMVS + 1)
 
-static const char *const view_names[PFA_NMVS] = {
-	[PFA_MV_KPI_STATS] = "mv_pfa_kpi_stats",
-	[PFA_MV_TIMELINE_BOUNDS] = "mv_pfa_timeline_bounds"
-};
+static const char *const view_names[PFA_NMVS] =
+	{[PFA_MV_KPI_STATS] = "mv_pfa_kpi_stats",
+	 [PFA_MV_TIMELINE_BOUNDS] = "mv_pfa_timeline_bounds"};
 
 /*
  * The subtransaction that has noted a change: further statements of it need
@@ -44,7 +43,7 @@ static struct
 {
 	FullTransactionId xid;
 	SubTransactionId subid;
-}			noted;
+} noted;
 
 const char *
 pfa_mv_name(PfaMv view)
@@ -55,7 +54,7 @@ pfa_mv_name(PfaMv view)
 static Relation
 open_changes(Oid schema, LOCKMODE lock)
 {
-	Oid			relid = get_relname_relid("pfa_mv_change", schema);
+	Oid relid = get_relname_relid("pfa_mv_change", schema);
 
 	return OidIsValid(relid) ? table_open(relid, lock) : NULL;
 }
@@ -82,7 +81,7 @@ pfa_mv_mark_changed(Oid schema)
 	static const bool note[NATTRS] = {true, true, false};
 	FullTransactionId xid = GetTopFullTransactionId();
 	SubTransactionId subid = GetCurrentSubTransactionId();
-	Relation	rel;
+	Relation rel;
 
 	if (FullTransactionIdEquals(noted.xid, xid) &&
 		(noted.subid == subid || noted.subid == TopSubTransactionId))
@@ -100,7 +99,7 @@ void
 pfa_mv_request_refresh(void)
 {
 	static const bool note[NATTRS] = {false, false, true};
-	Relation	rel = open_changes(pfa_extension_schema(), RowExclusiveLock);
+	Relation rel = open_changes(pfa_extension_schema(), RowExclusiveLock);
 
 	if (rel == NULL)
 		return;
@@ -111,12 +110,11 @@ pfa_mv_request_refresh(void)
 
 /* ---- reading and taking away ---- */
 
-typedef void (*NoteFunction) (Relation rel, TupleTableSlot *slot,
-							  Snapshot snapshot, void *arg);
+typedef void (*NoteFunction)(Relation rel, TupleTableSlot *slot,
+							 Snapshot snapshot, void *arg);
 
 static void
-for_each_note(Relation rel, Snapshot snapshot, NoteFunction function,
-			  void *arg)
+for_each_note(Relation rel, Snapshot snapshot, NoteFunction function, void *arg)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
@@ -144,7 +142,7 @@ look_at_note(Relation rel, TupleTableSlot *slot, Snapshot snapshot, void *arg)
 void
 pfa_mv_changes(Oid schema, Snapshot snapshot, PfaMvChanges *changes)
 {
-	Relation	rel = open_changes(schema, AccessShareLock);
+	Relation rel = open_changes(schema, AccessShareLock);
 
 	memset(changes, 0, sizeof(*changes));
 	if (rel == NULL)
@@ -157,7 +155,7 @@ pfa_mv_changes(Oid schema, Snapshot snapshot, PfaMvChanges *changes)
 static void
 take_note(Relation rel, TupleTableSlot *slot, Snapshot snapshot, void *arg)
 {
-	bool	   *note = arg;
+	bool *note = arg;
 	TM_FailureData failure;
 
 	if (table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true),
@@ -171,9 +169,9 @@ take_note(Relation rel, TupleTableSlot *slot, Snapshot snapshot, void *arg)
 static void
 take_notes(Oid schema, Snapshot snapshot, PfaMv refreshed)
 {
-	bool		note[NATTRS] = {false};
-	bool		left = false;
-	Relation	rel = open_changes(schema, RowExclusiveLock);
+	bool note[NATTRS] = {false};
+	bool left = false;
+	Relation rel = open_changes(schema, RowExclusiveLock);
 
 	if (rel == NULL)
 		return;
@@ -213,8 +211,8 @@ pfa_mv_collapse(Oid schema, Snapshot snapshot)
 void
 pfa_mv_state_read(PfaMv view, PfaMvState *state)
 {
-	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(view_names[view])};
+	Oid argtypes[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(view_names[view])};
 
 	memset(state, 0, sizeof(*state));
 	if (pfa_spi_execute("SELECT refreshed_at, duration_us, rows "
@@ -231,8 +229,8 @@ pfa_mv_state_read(PfaMv view, PfaMvState *state)
 void
 pfa_mv_state_write(PfaMv view, const PfaMvState *state)
 {
-	Oid			argtypes[4] = {TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID};
-	Datum		values[4];
+	Oid argtypes[4] = {TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID};
+	Datum values[4];
 
 	values[0] = CStringGetTextDatum(view_names[view]);
 	values[1] = TimestampTzGetDatum(state->refreshed_at);

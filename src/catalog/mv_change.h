@@ -35,14 +35,14 @@ extern void pfa_mv_request_refresh(void);
 
 typedef struct PfaMvChanges
 {
-	bool		changed[PFA_NMVS];
-	bool		requested;
-	int			nrows;
+	bool changed[PFA_NMVS];
+	bool requested;
+	int nrows;
 } PfaMvChanges;
 
 /* What the snapshot sees. */
-extern void pfa_mv_changes(Oid schema, Snapshot snapshot,
-						   PfaMvChanges *changes);
+extern void
+pfa_mv_changes(Oid schema, Snapshot snapshot, PfaMvChanges *changes);
 /*
  * The caller is about to refresh the view in this transaction, from a snapshot
  * not older than this one: delete the notes of changes.
@@ -55,12 +55,12 @@ extern void pfa_mv_collapse(Oid schema, Snapshot snapshot);
 
 typedef struct PfaMvState
 {
-	TimestampTz refreshed_at;	/* 0: never */
-	int64		duration_us;
-	int64		rows;
+	TimestampTz refreshed_at; /* 0: never */
+	int64 duration_us;
+	int64 rows;
 } PfaMvState;
 
 extern void pfa_mv_state_read(PfaMv view, PfaMvState *state);
 extern void pfa_mv_state_write(PfaMv view, const PfaMvState *state);
 
-#endif							/* PFA_MV_CHANGE_H */
+#endif /* PFA_MV_CHANGE_H */

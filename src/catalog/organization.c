@@ -27,9 +27,9 @@
 static int64
 interval_usecs(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = pfa_spi_get_datum(row, column, &isnull);
-	Interval   *interval;
+	bool isnull;
+	Datum value = pfa_spi_get_datum(row, column, &isnull);
+	Interval *interval;
 
 	if (isnull)
 		return 0;
@@ -42,11 +42,11 @@ interval_usecs(uint64 row, int column)
 PfaOrganization *
 pfa_organization_get(const char *organization_id)
 {
-	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(organization_id)};
+	Oid argtypes[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(organization_id)};
 	MemoryContext caller = CurrentMemoryContext;
 	PfaOrganization *found = NULL;
-	char	   *owner = NULL;
+	char *owner = NULL;
 
 	if (pfa_spi_execute("SELECT o.organization_id, o.pems_organization, "
 						"o.server_name, o.owner, o.sync_interval, o.paused, "
@@ -67,8 +67,8 @@ pfa_organization_get(const char *organization_id)
 		owner = pfa_spi_get_text(caller, 0, 4);
 		found->sync_interval_us = interval_usecs(0, 5);
 		found->paused = pfa_spi_get_bool(0, 6);
-		found->is_copy =
-			pfa_spi_get_int64(0, 7) != (int64) GetSystemIdentifier() ||
+		found->is_copy = pfa_spi_get_int64(0, 7) !=
+				(int64) GetSystemIdentifier() ||
 			pfa_spi_get_int64(0, 8) != (int64) MyDatabaseId;
 		found->next_sync_at = pfa_spi_get_time(0, 9);
 		found->last_full_at = pfa_spi_get_time(0, 10);

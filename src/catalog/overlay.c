@@ -20,17 +20,16 @@
 #include "catalog/overlay.h"
 
 /* Entries read in vain before the index is asked for the next id instead. */
-#define ROWS_BEFORE_SEEK	16
+#define ROWS_BEFORE_SEEK 16
 
-const char *const pfa_state_names[PFA_NSTATES] = {
-	[PFA_STATE_PRISTINE] = "pristine",
-	[PFA_STATE_MODIFIED] = "modified",
-	[PFA_STATE_PENDING_SYNC] = "pending_sync",
-	[PFA_STATE_SYNCING] = "syncing",
-	[PFA_STATE_SYNCED] = "synced",
-	[PFA_STATE_CONFLICT] = "conflict",
-	[PFA_STATE_ERROR] = "error"
-};
+const char *const pfa_state_names[PFA_NSTATES] =
+	{[PFA_STATE_PRISTINE] = "pristine",
+	 [PFA_STATE_MODIFIED] = "modified",
+	 [PFA_STATE_PENDING_SYNC] = "pending_sync",
+	 [PFA_STATE_SYNCING] = "syncing",
+	 [PFA_STATE_SYNCED] = "synced",
+	 [PFA_STATE_CONFLICT] = "conflict",
+	 [PFA_STATE_ERROR] = "error"};
 
 void
 pfa_overlays_open(PfaOverlays *overlays, const char *organization_id,
@@ -46,8 +45,8 @@ pfa_overlays_open(PfaOverlays *overlays, const char *organization_id,
 void
 pfa_overlays_close(PfaOverlays *overlays)
 {
-	PfaRead    *reads[] = {&overlays->draft, &overlays->draft_touched,
-	&overlays->committed, &overlays->committed_touched};
+	PfaRead *reads[] = {&overlays->draft, &overlays->draft_touched,
+						&overlays->committed, &overlays->committed_touched};
 
 	for (int i = 0; i < lengthof(reads); i++)
 	{
@@ -76,7 +75,7 @@ open_read(PfaOverlays *overlays, PfaRead *read, PfaRelation index, int nkeys)
 static PfaSyncState
 parse_state(Datum value)
 {
-	text	   *state = DatumGetTextPP(value);
+	text *state = DatumGetTextPP(value);
 
 	for (int i = 0; i < PFA_NSTATES; i++)
 	{
@@ -86,13 +85,13 @@ parse_state(Datum value)
 			return (PfaSyncState) i;
 	}
 	elog(ERROR, "unexpected sync_state");
-	return PFA_STATE_ERROR;		/* not reached */
+	return PFA_STATE_ERROR; /* not reached */
 }
 
 static const char *
 copy_text(Datum value, uint32 *len)
 {
-	text	   *source = DatumGetTextPP(value);
+	text *source = DatumGetTextPP(value);
 
 	*len = VARSIZE_ANY_EXHDR(source);
 	return pnstrdup(VARDATA_ANY(source), *len);
@@ -112,23 +111,25 @@ add_overlay(PfaOverlayList *list, TupleTableSlot *slot)
 	}
 	overlay = &list->items[list->n++];
 	slot_getallattrs(slot);
-	overlay->modification_id =
-		DatumGetInt64(slot->tts_values[PFA_MODIFICATION_ID - 1]);
+	overlay->modification_id = DatumGetInt64(
+		slot->tts_values[PFA_MODIFICATION_ID - 1]);
 	overlay->pfa_id = copy_text(slot->tts_values[PFA_MODIFICATION_PFA_ID - 1],
 								&overlay->id_len);
 	overlay->user_id = copy_text(slot->tts_values[PFA_MODIFICATION_USER_ID - 1],
 								 &overlay->user_len);
-	overlay->delta =
-		DatumGetJsonbPCopy(slot->tts_values[PFA_MODIFICATION_DELTA - 1]);
-	overlay->state =
-		parse_state(slot->tts_values[PFA_MODIFICATION_SYNC_STATE - 1]);
-	overlay->updated_at =
-		DatumGetTimestampTz(slot->tts_values[PFA_MODIFICATION_UPDATED_AT - 1]);
+	overlay->delta = DatumGetJsonbPCopy(
+		slot->tts_values[PFA_MODIFICATION_DELTA - 1]);
+	overlay->state = parse_state(
+		slot->tts_values[PFA_MODIFICATION_SYNC_STATE - 1]);
+	overlay->updated_at = DatumGetTimestampTz(
+		slot->tts_values[PFA_MODIFICATION_UPDATED_AT - 1]);
 	overlay->committed_at =
-		slot->tts_isnull[PFA_MODIFICATION_COMMITTED_AT - 1] ? 0 :
-		DatumGetTimestampTz(slot->tts_values[PFA_MODIFICATION_COMMITTED_AT - 1]);
-	overlay->touched =
-		(uint64) DatumGetInt64(slot->tts_values[PFA_MODIFICATION_TOUCHED - 1]);
+		slot->tts_isnull[PFA_MODIFICATION_COMMITTED_AT - 1] ?
+		0 :
+		DatumGetTimestampTz(
+			slot->tts_values[PFA_MODIFICATION_COMMITTED_AT - 1]);
+	overlay->touched = (uint64) DatumGetInt64(
+		slot->tts_values[PFA_MODIFICATION_TOUCHED - 1]);
 }
 
 static int
@@ -136,8 +137,7 @@ compare_overlays(const void *a, const void *b)
 {
 	const PfaOverlay *x = a;
 	const PfaOverlay *y = b;
-	int			order = pfa_compare_ids(x->pfa_id, x->id_len,
-										y->pfa_id, y->id_len);
+	int order = pfa_compare_ids(x->pfa_id, x->id_len, y->pfa_id, y->id_len);
 
 	if (order != 0)
 		return order;
@@ -145,7 +145,8 @@ compare_overlays(const void *a, const void *b)
 		return x->state == PFA_STATE_MODIFIED ? 1 : -1;
 	if (x->committed_at != y->committed_at)
 		return x->committed_at < y->committed_at ? -1 : 1;
-	return x->modification_id < y->modification_id ? -1 :
+	return x->modification_id < y->modification_id ?
+		-1 :
 		x->modification_id > y->modification_id;
 }
 
@@ -172,9 +173,9 @@ void
 pfa_overlays_of_record(PfaOverlays *overlays, const char *id, uint32 id_len,
 					   PfaOverlayList *list)
 {
-	Datum		pfa_id = PointerGetDatum(cstring_to_text_with_len(id, id_len));
+	Datum pfa_id = PointerGetDatum(cstring_to_text_with_len(id, id_len));
 	ScanKeyData keys[3];
-	PfaRead    *read;
+	PfaRead *read;
 
 	read = open_read(overlays, &overlays->committed,
 					 PFA_REL_MODIFICATION_COMMITTED, 2);
@@ -195,8 +196,7 @@ static void
 seek_id(PfaRead *read, ScanKey keys, int nkeys, const PfaId *id)
 {
 	pfa_key_text(&keys[nkeys - 1], nkeys, BTGreaterEqualStrategyNumber,
-				 PointerGetDatum(cstring_to_text_with_len(id->bytes,
-														  id->len)));
+				 PointerGetDatum(cstring_to_text_with_len(id->bytes, id->len)));
 	pfa_read_seek_entries(read, keys, nkeys);
 }
 
@@ -205,15 +205,15 @@ static void
 add_matching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 			 const PfaId *ids, int n)
 {
-	int			i = 0;
-	int			passed = 0;
+	int i = 0;
+	int passed = 0;
 
 	seek_id(read, keys, nkeys, &ids[0]);
 	while (pfa_read_next_entry(read))
 	{
-		text	   *id = DatumGetTextPP(pfa_read_entry_value(read, nkeys));
+		text *id = DatumGetTextPP(pfa_read_entry_value(read, nkeys));
 		const char *bytes = VARDATA_ANY(id);
-		uint32		len = VARSIZE_ANY_EXHDR(id);
+		uint32 len = VARSIZE_ANY_EXHDR(id);
 
 		CHECK_FOR_INTERRUPTS();
 		while (i < n &&
@@ -244,12 +244,14 @@ pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids, int n,
 	if (n == 0)
 		return;
 	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
-	add_matching(list, open_read(overlays, &overlays->committed,
-								 PFA_REL_MODIFICATION_COMMITTED, 2),
+	add_matching(list,
+				 open_read(overlays, &overlays->committed,
+						   PFA_REL_MODIFICATION_COMMITTED, 2),
 				 keys, 2, ids, n);
 	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
-	add_matching(list, open_read(overlays, &overlays->draft,
-								 PFA_REL_MODIFICATION_DRAFT, 3),
+	add_matching(list,
+				 open_read(overlays, &overlays->draft,
+						   PFA_REL_MODIFICATION_DRAFT, 3),
 				 keys, 3, ids, n);
 	sort_overlays(list);
 }
@@ -266,7 +268,7 @@ add_touching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 	pfa_read_seek_entries(read, keys, nkeys);
 	while (pfa_read_next_entry(read))
 	{
-		int64		touched = DatumGetInt64(pfa_read_entry_value(read, nkeys));
+		int64 touched = DatumGetInt64(pfa_read_entry_value(read, nkeys));
 
 		CHECK_FOR_INTERRUPTS();
 		if (((uint64) touched & columns) != 0)
@@ -290,12 +292,14 @@ pfa_overlays_touching(PfaOverlays *overlays, uint64 columns,
 	if (columns == 0)
 		return;
 	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
-	add_touching(list, open_read(overlays, &overlays->committed_touched,
-								 PFA_REL_MODIFICATION_COMMITTED_TOUCHED, 2),
+	add_touching(list,
+				 open_read(overlays, &overlays->committed_touched,
+						   PFA_REL_MODIFICATION_COMMITTED_TOUCHED, 2),
 				 keys, 2, columns);
 	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
-	add_touching(list, open_read(overlays, &overlays->draft_touched,
-								 PFA_REL_MODIFICATION_DRAFT_TOUCHED, 3),
+	add_touching(list,
+				 open_read(overlays, &overlays->draft_touched,
+						   PFA_REL_MODIFICATION_DRAFT_TOUCHED, 3),
 				 keys, 3, columns);
 	sort_overlays(list);
 }
@@ -303,9 +307,9 @@ pfa_overlays_touching(PfaOverlays *overlays, uint64 columns,
 void
 pfa_overlays_all(PfaOverlays *overlays, PfaOverlayList *list)
 {
-	Datum		first = PointerGetDatum(cstring_to_text(""));
+	Datum first = PointerGetDatum(cstring_to_text(""));
 	ScanKeyData keys[3];
-	PfaRead    *read;
+	PfaRead *read;
 
 	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
 	pfa_key_text(&keys[1], 2, BTGreaterEqualStrategyNumber, first);

@@ -27,7 +27,7 @@ typedef enum PfaSyncState
 	PFA_STATE_ERROR
 } PfaSyncState;
 
-#define PFA_NSTATES	(PFA_STATE_ERROR + 1)
+#define PFA_NSTATES (PFA_STATE_ERROR + 1)
 
 extern const char *const pfa_state_names[PFA_NSTATES];
 
@@ -56,41 +56,41 @@ typedef enum PfaModificationAttribute
 typedef struct PfaOverlay
 {
 	const char *pfa_id;
-	uint32		id_len;
-	uint32		user_len;
+	uint32 id_len;
+	uint32 user_len;
 	const char *user_id;
-	int64		modification_id;
+	int64 modification_id;
 	PfaSyncState state;
-	Jsonb	   *delta;
+	Jsonb *delta;
 	TimestampTz updated_at;
-	TimestampTz committed_at;	/* 0: a draft */
-	uint64		touched;
+	TimestampTz committed_at; /* 0: a draft */
+	uint64 touched;
 } PfaOverlay;
 
 /* By record in byte order of ids, a record's from the lowest layer upwards. */
 typedef struct PfaOverlayList
 {
 	PfaOverlay *items;
-	int			n;
-	int			room;
+	int n;
+	int room;
 } PfaOverlayList;
 
 /* Reads are opened when they are first needed. */
 typedef struct PfaOverlays
 {
-	Datum		organization;
-	Datum		user;
-	Snapshot	snapshot;
-	MemoryContext context;		/* of the reads */
-	PfaRead		draft;
-	PfaRead		draft_touched;
-	PfaRead		committed;
-	PfaRead		committed_touched;
+	Datum organization;
+	Datum user;
+	Snapshot snapshot;
+	MemoryContext context; /* of the reads */
+	PfaRead draft;
+	PfaRead draft_touched;
+	PfaRead committed;
+	PfaRead committed_touched;
 } PfaOverlays;
 
-extern void pfa_overlays_open(PfaOverlays *overlays,
-							  const char *organization_id,
-							  const char *user_id, Snapshot snapshot);
+extern void
+pfa_overlays_open(PfaOverlays *overlays, const char *organization_id,
+				  const char *user_id, Snapshot snapshot);
 extern void pfa_overlays_close(PfaOverlays *overlays);
 
 /* Those of one record, synced ones too.  The id stays the caller's. */
@@ -101,7 +101,7 @@ extern void pfa_overlays_of_record(PfaOverlays *overlays, const char *id,
 typedef struct PfaId
 {
 	const char *bytes;
-	uint32		len;
+	uint32 len;
 } PfaId;
 
 extern void pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids,
@@ -122,7 +122,7 @@ extern void pfa_overlays_all(PfaOverlays *overlays, PfaOverlayList *list);
 static inline int
 pfa_compare_ids(const char *a, uint32 a_len, const char *b, uint32 b_len)
 {
-	int			order = memcmp(a, b, Min(a_len, b_len));
+	int order = memcmp(a, b, Min(a_len, b_len));
 
 	if (order != 0)
 		return order;
@@ -133,15 +133,14 @@ pfa_compare_ids(const char *a, uint32 a_len, const char *b, uint32 b_len)
 static inline int
 pfa_overlay_end(const PfaOverlayList *list, int first)
 {
-	int			end = first + 1;
+	int end = first + 1;
 
 	while (end < list->n &&
-		   pfa_compare_ids(list->items[first].pfa_id,
-						   list->items[first].id_len,
+		   pfa_compare_ids(list->items[first].pfa_id, list->items[first].id_len,
 						   list->items[end].pfa_id,
 						   list->items[end].id_len) == 0)
 		end++;
 	return end;
 }
 
-#endif							/* PFA_OVERLAY_H */
+#endif /* PFA_OVERLAY_H */

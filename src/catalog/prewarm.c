@@ -22,10 +22,10 @@
 
 typedef struct Prewarm
 {
-	PGFunction	function;
-	int64		blocks_left;
+	PGFunction function;
+	int64 blocks_left;
 	PfaPrewarmed done;
-	void	   *arg;
+	void *arg;
 } Prewarm;
 
 /* pg_prewarm(relation, 'buffer', 'main', NULL, last block) */
@@ -33,7 +33,7 @@ static int64
 call_pg_prewarm(PGFunction function, Oid relid, int64 nblocks)
 {
 	LOCAL_FCINFO(fcinfo, 5);
-	Datum		loaded;
+	Datum loaded;
 
 	InitFunctionCallInfoData(*fcinfo, NULL, 5, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = ObjectIdGetDatum(relid);
@@ -53,9 +53,9 @@ call_pg_prewarm(PGFunction function, Oid relid, int64 nblocks)
 static void
 load(Prewarm *prewarm, Oid relid)
 {
-	Relation	rel = relation_open(relid, AccessShareLock);
-	int64		nblocks = Min((int64) RelationGetNumberOfBlocks(rel),
-							  prewarm->blocks_left);
+	Relation rel = relation_open(relid, AccessShareLock);
+	int64 nblocks = Min((int64) RelationGetNumberOfBlocks(rel),
+						prewarm->blocks_left);
 
 	if (nblocks > 0)
 		nblocks = call_pg_prewarm(prewarm->function, relid, nblocks);
@@ -68,9 +68,9 @@ load(Prewarm *prewarm, Oid relid)
 static void
 load_indexes(Prewarm *prewarm, Oid table)
 {
-	Relation	rel = table_open(table, AccessShareLock);
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *cell;
+	Relation rel = table_open(table, AccessShareLock);
+	List *indexes = RelationGetIndexList(rel);
+	ListCell *cell;
 
 	foreach(cell, indexes)
 		load(prewarm, lfirst_oid(cell));
@@ -82,9 +82,9 @@ void
 pfa_prewarm_relations(PfaPrewarmed done, void *arg)
 {
 	static const PfaRelation tables[] = {PFA_REL_MODIFICATION, PFA_REL_MIRROR};
-	Prewarm		prewarm = {0};
-	Oid			user;
-	int			security;
+	Prewarm prewarm = {0};
+	Oid user;
+	int security;
 
 	prewarm.function = load_external_function("$libdir/pg_prewarm",
 											  "pg_prewarm", true, NULL);
@@ -96,8 +96,7 @@ pfa_prewarm_relations(PfaPrewarmed done, void *arg)
 	GetUserIdAndSecContext(&user, &security);
 	for (size_t i = 0; i < lengthof(tables); i++)
 	{
-		Relation	rel = table_open(pfa_relation_oid(tables[i]),
-									 AccessShareLock);
+		Relation rel = table_open(pfa_relation_oid(tables[i]), AccessShareLock);
 
 		SetUserIdAndSecContext(rel->rd_rel->relowner,
 							   security | SECURITY_LOCAL_USERID_CHANGE);

@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-typedef void (*PfaPrewarmed) (const char *relation, int64 blocks, void *arg);
+typedef void (*PfaPrewarmed)(const char *relation, int64 blocks, void *arg);
 
 /*
  * Load the mirror, the modifications and their indexes by pg_prewarm, indexes
@@ -16,4 +16,4 @@ typedef void (*PfaPrewarmed) (const char *relation, int64 blocks, void *arg);
  */
 extern void pfa_prewarm_relations(PfaPrewarmed done, void *arg);
 
-#endif							/* PFA_PREWARM_H */
+#endif /* PFA_PREWARM_H */

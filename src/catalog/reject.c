@@ -19,11 +19,11 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/spi.h"
 
-#define MAX_REJECTS		1000
+#define MAX_REJECTS 1000
 
 /* Bytes; the id is part of an index. */
-#define MAX_ID			1000
-#define MAX_REASON		2000
+#define MAX_ID     1000
+#define MAX_REASON 2000
 
 /*
  * Text that the database can hold, cut at the first byte that is not UTF-8.
@@ -32,8 +32,8 @@
 static Datum
 safe_text(const char *text, int max)
 {
-	int			len = (int) strlen(text);
-	char	   *copy;
+	int len = (int) strlen(text);
+	char *copy;
 
 	len = pg_encoding_verifymbstr(PG_UTF8, text, len);
 	len = pg_encoding_mbcliplen(PG_UTF8, text, len, max);
@@ -52,17 +52,17 @@ safe_text(const char *text, int max)
 static Datum
 text_array(Datum *elements, int n)
 {
-	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false,
-										   TYPALIGN_INT));
+	return PointerGetDatum(
+		construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 static int
 count_kept(int64 run_id, const char *organization_id)
 {
-	Oid			argtypes[2] = {TEXTOID, INT8OID};
-	Datum		values[2] = {CStringGetTextDatum(organization_id),
-	Int64GetDatum(run_id)};
-	int64		count;
+	Oid argtypes[2] = {TEXTOID, INT8OID};
+	Datum values[2] = {CStringGetTextDatum(organization_id),
+					   Int64GetDatum(run_id)};
+	int64 count;
 
 	pfa_spi_execute("SELECT pg_catalog.count(*) FROM @.@.pfa_rejected_record "
 					"WHERE organization_id = $1 AND run_id = $2",
@@ -80,10 +80,10 @@ void
 pfa_reject_insert(int64 run_id, const char *organization_id,
 				  const PfaReject *rejects, int nrejects)
 {
-	Oid			argtypes[4] = {TEXTOID, INT8OID, TEXTARRAYOID, TEXTARRAYOID};
-	Datum		values[4];
-	Datum	   *ids;
-	Datum	   *reasons;
+	Oid argtypes[4] = {TEXTOID, INT8OID, TEXTARRAYOID, TEXTARRAYOID};
+	Datum values[4];
+	Datum *ids;
+	Datum *reasons;
 
 	if (nrejects > 0)
 		nrejects = Min(nrejects,
@@ -106,23 +106,24 @@ pfa_reject_insert(int64 run_id, const char *organization_id,
 					   "WHERE organization_id = $1 AND pfa_id = ANY ($3) "
 					   "AND (pfa_id <> '' OR run_id <> $2)",
 					   3, argtypes, values, NULL);
-	(void) pfa_spi_run("INSERT INTO @.@.pfa_rejected_record "
-					   "(organization_id, pfa_id, run_id, reason) "
-					   "SELECT DISTINCT ON (r.id, CASE WHEN r.id = '' THEN r.n END) "
-					   "$1, r.id, $2, r.reason "
-					   "FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) "
-					   "WITH ORDINALITY AS r (id, reason, n) "
-					   "ORDER BY r.id, CASE WHEN r.id = '' THEN r.n END, r.n DESC",
-					   4, argtypes, values, NULL);
+	(void) pfa_spi_run(
+		"INSERT INTO @.@.pfa_rejected_record "
+		"(organization_id, pfa_id, run_id, reason) "
+		"SELECT DISTINCT ON (r.id, CASE WHEN r.id = '' THEN r.n END) "
+		"$1, r.id, $2, r.reason "
+		"FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) "
+		"WITH ORDINALITY AS r (id, reason, n) "
+		"ORDER BY r.id, CASE WHEN r.id = '' THEN r.n END, r.n DESC",
+		4, argtypes, values, NULL);
 }
 
 /* After a complete listing: what this run did not reject is fine again. */
 void
 pfa_reject_forget(const char *organization_id, int64 run_id)
 {
-	Oid			argtypes[2] = {TEXTOID, INT8OID};
-	Datum		values[2] = {CStringGetTextDatum(organization_id),
-	Int64GetDatum(run_id)};
+	Oid argtypes[2] = {TEXTOID, INT8OID};
+	Datum values[2] = {CStringGetTextDatum(organization_id),
+					   Int64GetDatum(run_id)};
 
 	(void) pfa_spi_run("DELETE FROM @.@.pfa_rejected_record "
 					   "WHERE organization_id = $1 AND run_id <> $2",

@@ -37,7 +37,8 @@ static const char *const names[PFA_NRELATIONS] = {
 	[PFA_REL_MODIFICATION_DRAFT] = "pfa_modification_draft",
 	[PFA_REL_MODIFICATION_DRAFT_TOUCHED] = "pfa_modification_draft_touched",
 	[PFA_REL_MODIFICATION_COMMITTED] = "pfa_modification_committed",
-	[PFA_REL_MODIFICATION_COMMITTED_TOUCHED] = "pfa_modification_committed_touched",
+	[PFA_REL_MODIFICATION_COMMITTED_TOUCHED] =
+		"pfa_modification_committed_touched",
 	[PFA_REL_USER_ORGANIZATION_KEY] = "pfa_user_organization_pkey",
 	[PFA_REL_ORGANIZATION_KEY] = "pfa_organization_pkey",
 	[PFA_REL_SYNC_STATE_KEY] = "pfa_sync_state_pkey",
@@ -46,9 +47,9 @@ static const char *const names[PFA_NRELATIONS] = {
 
 static struct
 {
-	bool		registered;
-	Oid			oids[PFA_NRELATIONS];
-}			relations;
+	bool registered;
+	Oid oids[PFA_NRELATIONS];
+} relations;
 
 static void
 forget_oids(Datum arg, Oid relid)
@@ -63,15 +64,18 @@ forget_oids(Datum arg, Oid relid)
 static Oid
 find_relation(PfaRelation relation)
 {
-	Oid			schema = pfa_extension_schema();
-	Oid			relid = get_relname_relid(names[relation], schema);
+	Oid schema = pfa_extension_schema();
+	Oid relid = get_relname_relid(names[relation], schema);
 
 	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s\" of extension \"pfa_vanguard\" does not exist",
-						names[relation]),
-				 errhint("Update it with ALTER EXTENSION pfa_vanguard UPDATE, or create the index again that was dropped or renamed.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg(
+				 "relation \"%s\" of extension \"pfa_vanguard\" does not exist",
+				 names[relation]),
+			 errhint(
+				 "Update it with ALTER EXTENSION pfa_vanguard UPDATE, or create the index again that was dropped or renamed.")));
 	return relid;
 }
 
@@ -119,8 +123,8 @@ bool
 pfa_read_next(PfaRead *read)
 {
 	MemoryContext caller = MemoryContextSwitchTo(read->context);
-	bool		found = index_getnext_slot(read->scan, ForwardScanDirection,
-										   read->slot);
+	bool found = index_getnext_slot(read->scan, ForwardScanDirection,
+									read->slot);
 
 	MemoryContextSwitchTo(caller);
 	return found;
@@ -136,8 +140,7 @@ bool
 pfa_read_next_entry(PfaRead *read)
 {
 	MemoryContext caller = MemoryContextSwitchTo(read->context);
-	bool		found = index_getnext_tid(read->scan,
-										  ForwardScanDirection) != NULL;
+	bool found = index_getnext_tid(read->scan, ForwardScanDirection) != NULL;
 
 	MemoryContextSwitchTo(caller);
 	return found;
@@ -146,9 +149,9 @@ pfa_read_next_entry(PfaRead *read)
 Datum
 pfa_read_entry_value(PfaRead *read, int column)
 {
-	bool		isnull;
-	Datum		value = index_getattr(read->scan->xs_itup, column,
-									  read->scan->xs_itupdesc, &isnull);
+	bool isnull;
+	Datum value = index_getattr(read->scan->xs_itup, column,
+								read->scan->xs_itupdesc, &isnull);
 
 	if (isnull)
 		elog(ERROR, "unexpected null in column %d of \"%s\"", column,
@@ -200,15 +203,16 @@ void
 pfa_key_int64(ScanKey key, int column, StrategyNumber strategy, int64 value)
 {
 	ScanKeyEntryInitialize(key, 0, column, strategy, InvalidOid, InvalidOid,
-						   strategy == BTEqualStrategyNumber ?
-						   F_INT8EQ : F_INT8GT, Int64GetDatum(value));
+						   strategy == BTEqualStrategyNumber ? F_INT8EQ :
+															   F_INT8GT,
+						   Int64GetDatum(value));
 }
 
 Datum
 pfa_slot_value(TupleTableSlot *slot, int attno)
 {
-	bool		isnull;
-	Datum		value = slot_getattr(slot, attno, &isnull);
+	bool isnull;
+	Datum value = slot_getattr(slot, attno, &isnull);
 
 	if (isnull)
 		elog(ERROR, "unexpected null in column %d of \"%s\"", attno,

@@ -36,10 +36,10 @@ typedef enum PfaRelation
 	PFA_REL_FIELD_MAPPING_KEY
 } PfaRelation;
 
-#define PFA_NRELATIONS	(PFA_REL_FIELD_MAPPING_KEY + 1)
+#define PFA_NRELATIONS (PFA_REL_FIELD_MAPPING_KEY + 1)
 
 /* An error where it is missing. */
-extern Oid	pfa_relation_oid(PfaRelation relation);
+extern Oid pfa_relation_oid(PfaRelation relation);
 
 /*
  * A read of a table through one of its B-trees.  The slot holds the row after
@@ -48,11 +48,11 @@ extern Oid	pfa_relation_oid(PfaRelation relation);
  */
 typedef struct PfaRead
 {
-	Relation	rel;
-	Relation	index;
+	Relation rel;
+	Relation index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
-	MemoryContext context;		/* of the scan; a B-tree allocates as it goes */
+	MemoryContext context; /* of the scan; a B-tree allocates as it goes */
 } PfaRead;
 
 extern void pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
@@ -74,12 +74,12 @@ extern bool pfa_read_fetch(PfaRead *read);
 extern void pfa_read_close(PfaRead *read);
 
 /* Keys: column of the index (1 is the first), BT*StrategyNumber. */
-extern void pfa_key_text(ScanKey key, int column, StrategyNumber strategy,
-						 Datum text);
-extern void pfa_key_int64(ScanKey key, int column, StrategyNumber strategy,
-						  int64 value);
+extern void
+pfa_key_text(ScanKey key, int column, StrategyNumber strategy, Datum text);
+extern void
+pfa_key_int64(ScanKey key, int column, StrategyNumber strategy, int64 value);
 
 /* Any column of the row; a null is an error that cannot happen. */
 extern Datum pfa_slot_value(TupleTableSlot *slot, int attno);
 
-#endif							/* PFA_RELATIONS_H */
+#endif /* PFA_RELATIONS_H */

@@ -27,8 +27,8 @@
 
 typedef struct Watch
 {
-	Relation	rel;
-	Snapshot	snapshot;
+	Relation rel;
+	Snapshot snapshot;
 	SysScanDesc scan;
 } Watch;
 
@@ -71,15 +71,16 @@ get(const Watch *watch, HeapTuple tuple, const char *name, bool *isnull)
 static void
 fill_look(const Watch *watch, HeapTuple tuple, PfaRunLook *look)
 {
-	char	   *status;
-	Datum		value;
-	bool		isnull;
+	char *status;
+	Datum value;
+	bool isnull;
 
 	memset(look, 0, sizeof(PfaRunLook));
 	status = TextDatumGetCString(get(watch, tuple, "status", &isnull));
 	look->status = pfa_run_status_of_name(status);
 	pfree(status);
-	look->own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	look->own = TransactionIdIsCurrentTransactionId(
+		HeapTupleHeaderGetXmin(tuple->t_data));
 	value = get(watch, tuple, "worker_pid", &isnull);
 	look->worker_pid = isnull ? 0 : DatumGetInt32(value);
 	value = get(watch, tuple, "worker_started_at", &isnull);
@@ -89,10 +90,10 @@ fill_look(const Watch *watch, HeapTuple tuple, PfaRunLook *look)
 bool
 pfa_run_look(int64 run_id, PfaRunLook *look)
 {
-	Watch		watch;
+	Watch watch;
 	ScanKeyData key[1];
-	HeapTuple	tuple;
-	bool		found;
+	HeapTuple tuple;
+	bool found;
 
 	/* run_id is the first column, and part of the primary key for good. */
 	ScanKeyInit(&key[0], 1, BTEqualStrategyNumber, F_INT8EQ,
@@ -109,16 +110,16 @@ pfa_run_look(int64 run_id, PfaRunLook *look)
 int64 *
 pfa_run_unfinished(int *nruns)
 {
-	Watch		watch;
-	HeapTuple	tuple;
-	int			size = 64;
-	int64	   *ids = palloc(size * sizeof(int64));
-	int			n = 0;
+	Watch watch;
+	HeapTuple tuple;
+	int size = 64;
+	int64 *ids = palloc(size * sizeof(int64));
+	int n = 0;
 
 	begin_look(&watch, "pfa_sync_run_unfinished", 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(watch.scan)))
 	{
-		bool		isnull;
+		bool isnull;
 
 		if (n == size)
 		{

@@ -19,11 +19,11 @@
 #include "catalog/schedule.h"
 #include "catalog/spi.h"
 
-#define BACKOFF_SECONDS			30
-#define BACKOFF_MAX_DOUBLINGS	20
-#define BACKOFF_JITTER			0.2
-#define DENIED_SECONDS			3600
-#define PRUNE_ROWS				1000
+#define BACKOFF_SECONDS       30
+#define BACKOFF_MAX_DOUBLINGS 20
+#define BACKOFF_JITTER        0.2
+#define DENIED_SECONDS        3600
+#define PRUNE_ROWS            1000
 
 /*
  * Organizations that wait for their due time; $1 and $2 are this cluster and
@@ -47,8 +47,8 @@ fill_identity(Datum *values)
 int
 pfa_schedule_due(void)
 {
-	Oid			argtypes[3] = {INT8OID, OIDOID, TIMESTAMPTZOID};
-	Datum		values[3];
+	Oid argtypes[3] = {INT8OID, OIDOID, TIMESTAMPTZOID};
+	Datum values[3];
 
 	fill_identity(values);
 	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -60,34 +60,34 @@ pfa_schedule_due(void)
 	 * Nothing is ever put off for longer than its interval or an hour, so a
 	 * due time far ahead dates from before the clock was set back.
 	 */
-	(void) pfa_spi_run("WITH due AS MATERIALIZED (SELECT o.organization_id "
-					   WAITING
-					   "AND (COALESCE(s.next_sync_at, '-infinity') <= $3 "
-					   "OR s.next_sync_at > $3 + 2 * GREATEST(o.sync_interval, "
-					   "'1 hour')) "
-					   "ORDER BY COALESCE(s.next_sync_at, '-infinity'), "
-					   "o.organization_id FOR UPDATE OF o SKIP LOCKED) "
-					   "INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
-					   "SELECT organization_id, 'auto' FROM due "
-					   "ON CONFLICT (organization_id, direction) "
-					   "WHERE status IN ('queued', 'running') DO NOTHING",
-					   3, argtypes, values, NULL);
+	(void) pfa_spi_run(
+		"WITH due AS MATERIALIZED (SELECT o.organization_id " WAITING
+		"AND (COALESCE(s.next_sync_at, '-infinity') <= $3 "
+		"OR s.next_sync_at > $3 + 2 * GREATEST(o.sync_interval, "
+		"'1 hour')) "
+		"ORDER BY COALESCE(s.next_sync_at, '-infinity'), "
+		"o.organization_id FOR UPDATE OF o SKIP LOCKED) "
+		"INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
+		"SELECT organization_id, 'auto' FROM due "
+		"ON CONFLICT (organization_id, direction) "
+		"WHERE status IN ('queued', 'running') DO NOTHING",
+		3, argtypes, values, NULL);
 	return pfa_run_count_queued();
 }
 
 TimestampTz
 pfa_schedule_next_due(void)
 {
-	Oid			argtypes[2] = {INT8OID, OIDOID};
-	Datum		values[2];
+	Oid argtypes[2] = {INT8OID, OIDOID};
+	Datum values[2];
 	TimestampTz next = DT_NOEND;
-	Datum		value;
-	bool		isnull;
+	Datum value;
+	bool isnull;
 
 	fill_identity(values);
-	pfa_spi_execute("SELECT pg_catalog.min(COALESCE(s.next_sync_at, '-infinity')) "
-					WAITING,
-					2, argtypes, values, NULL, false);
+	pfa_spi_execute(
+		"SELECT pg_catalog.min(COALESCE(s.next_sync_at, '-infinity')) " WAITING,
+		2, argtypes, values, NULL, false);
 	value = pfa_spi_get_datum(0, 1, &isnull);
 	if (!isnull)
 		next = DatumGetTimestampTz(value);
@@ -101,8 +101,8 @@ pfa_schedule_next_due(void)
 static int64
 with_jitter(int64 usecs)
 {
-	double		factor = 1.0 + BACKOFF_JITTER *
-		(2.0 * pg_prng_double(&pg_global_prng_state) - 1.0);
+	double factor = 1.0 +
+		BACKOFF_JITTER * (2.0 * pg_prng_double(&pg_global_prng_state) - 1.0);
 
 	return (int64) (usecs * factor);
 }
@@ -111,8 +111,8 @@ with_jitter(int64 usecs)
 static int64
 backoff(int failures, int64 interval)
 {
-	int			doublings = Min(Max(failures - 1, 0), BACKOFF_MAX_DOUBLINGS);
-	int64		usecs = (BACKOFF_SECONDS * USECS_PER_SEC) << doublings;
+	int doublings = Min(Max(failures - 1, 0), BACKOFF_MAX_DOUBLINGS);
+	int64 usecs = (BACKOFF_SECONDS * USECS_PER_SEC) << doublings;
 
 	return with_jitter(Min(usecs, Max(interval, USECS_PER_HOUR)));
 }
@@ -125,8 +125,8 @@ backoff(int failures, int64 interval)
 static TimestampTz
 next_beat(TimestampTz previous, TimestampTz now, int64 interval)
 {
-	if (!TIMESTAMP_NOT_FINITE(previous) &&
-		previous + interval > now && previous <= now)
+	if (!TIMESTAMP_NOT_FINITE(previous) && previous + interval > now &&
+		previous <= now)
 		return previous + interval;
 	return now + interval;
 }
@@ -135,7 +135,7 @@ static TimestampTz
 next_due(const PfaOrganization *organization, PfaScheduleOutcome outcome,
 		 int failures, TimestampTz now)
 {
-	int64		interval = organization->sync_interval_us;
+	int64 interval = organization->sync_interval_us;
 
 	switch (outcome)
 	{
@@ -155,23 +155,24 @@ void
 pfa_schedule_finished(const char *organization_id, PfaScheduleOutcome outcome,
 					  const char *error)
 {
-	Oid			argtypes[6] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	INT4OID, TEXTOID, BOOLOID};
-	Datum		values[6];
-	char		nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
+	Oid argtypes[6] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+					   INT4OID, TEXTOID,        BOOLOID};
+	Datum values[6];
+	char nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
 	PfaOrganization *organization = pfa_organization_get(organization_id);
 	TimestampTz now = GetCurrentTimestamp();
-	bool		completed = outcome == PFA_OUTCOME_COMPLETED;
-	int			failures;
+	bool completed = outcome == PFA_OUTCOME_COMPLETED;
+	int failures;
 
 	if (organization == NULL)
 		return;
-	failures = completed ? 0 :
+	failures = completed ?
+		0 :
 		organization->failures + (outcome != PFA_OUTCOME_CANCELLED);
 
 	values[0] = CStringGetTextDatum(organization_id);
-	values[1] = TimestampTzGetDatum(next_due(organization, outcome, failures,
-											 now));
+	values[1] = TimestampTzGetDatum(
+		next_due(organization, outcome, failures, now));
 	values[2] = TimestampTzGetDatum(now);
 	nulls[2] = completed ? ' ' : 'n';
 	values[3] = Int32GetDatum(failures);
@@ -197,16 +198,17 @@ pfa_schedule_finished(const char *organization_id, PfaScheduleOutcome outcome,
 int
 pfa_schedule_credentials_changed(const char *server_name)
 {
-	Oid			argtypes[2] = {TEXTOID, TIMESTAMPTZOID};
-	Datum		values[2] = {CStringGetTextDatum(server_name),
-	TimestampTzGetDatum(GetCurrentTimestamp())};
+	Oid argtypes[2] = {TEXTOID, TIMESTAMPTZOID};
+	Datum values[2] = {CStringGetTextDatum(server_name),
+					   TimestampTzGetDatum(GetCurrentTimestamp())};
 
-	return (int) pfa_spi_run("UPDATE @.@.pfa_sync_state s SET next_sync_at = $2 "
-							 "FROM @.@.pfa_organization o "
-							 "WHERE o.organization_id = s.organization_id "
-							 "AND o.server_name = $1::name "
-							 "AND s.failures > 0 AND s.next_sync_at > $2",
-							 2, argtypes, values, NULL);
+	return (
+		int) pfa_spi_run("UPDATE @.@.pfa_sync_state s SET next_sync_at = $2 "
+						 "FROM @.@.pfa_organization o "
+						 "WHERE o.organization_id = s.organization_id "
+						 "AND o.server_name = $1::name "
+						 "AND s.failures > 0 AND s.next_sync_at > $2",
+						 2, argtypes, values, NULL);
 }
 
 /* ---- history ---- */
@@ -214,8 +216,8 @@ pfa_schedule_credentials_changed(const char *server_name)
 static bool
 prune(const char *text, int minutes)
 {
-	Oid			argtypes[2] = {TIMESTAMPTZOID, INT4OID};
-	Datum		values[2];
+	Oid argtypes[2] = {TIMESTAMPTZOID, INT4OID};
+	Datum values[2];
 
 	if (minutes == 0)
 		return false;
@@ -228,7 +230,7 @@ prune(const char *text, int minutes)
 bool
 pfa_history_prune(int run_minutes, int event_minutes)
 {
-	bool		more;
+	bool more;
 
 	more = prune("DELETE FROM @.@.pfa_sync_run WHERE run_id = ANY (ARRAY("
 				 "SELECT run_id FROM @.@.pfa_sync_run "

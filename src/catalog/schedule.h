@@ -18,7 +18,7 @@ typedef enum PfaScheduleOutcome
 {
 	PFA_OUTCOME_COMPLETED,
 	PFA_OUTCOME_FAILED,
-	PFA_OUTCOME_DENIED,			/* PEMS refused the credentials */
+	PFA_OUTCOME_DENIED, /* PEMS refused the credentials */
 	PFA_OUTCOME_CANCELLED
 } PfaScheduleOutcome;
 
@@ -29,7 +29,7 @@ typedef enum PfaScheduleOutcome
  * turn.  Returns how many runs are queued and may be claimed, those of before
  * included.
  */
-extern int	pfa_schedule_due(void);
+extern int pfa_schedule_due(void);
 
 /*
  * Earliest due time among organizations without an unfinished run, DT_NOEND
@@ -46,23 +46,23 @@ extern TimestampTz pfa_schedule_next_due(void);
  * pfa_schedule_credentials_changed.  Cancelled: an interval from now.
  * Call it in the transaction that finishes the run.
  */
-extern void pfa_schedule_finished(const char *organization_id,
-								  PfaScheduleOutcome outcome,
-								  const char *error);
+extern void
+pfa_schedule_finished(const char *organization_id, PfaScheduleOutcome outcome,
+					  const char *error);
 
 /*
  * Make organizations of this server due at once whose last sync failed: its
  * options or credentials were changed.  Returns how many.
  */
-extern int	pfa_schedule_credentials_changed(const char *server_name);
+extern int pfa_schedule_credentials_changed(const char *server_name);
 
 /*
  * Remember what a completed run learned.  watermark and layout NULL: keep what
  * is stored.  full: the listing was read as a whole.
  */
-extern void pfa_state_update(const char *organization_id,
-							 const char *watermark, uint64 mapping_hash,
-							 const char *layout, bool full);
+extern void
+pfa_state_update(const char *organization_id, const char *watermark,
+				 uint64 mapping_hash, const char *layout, bool full);
 
 /*
  * Delete finished runs and events older than so many minutes, at most 1000 rows
@@ -71,4 +71,4 @@ extern void pfa_state_update(const char *organization_id,
  */
 extern bool pfa_history_prune(int run_minutes, int event_minutes);
 
-#endif							/* PFA_SCHEDULE_H */
+#endif /* PFA_SCHEDULE_H */

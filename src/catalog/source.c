@@ -55,7 +55,7 @@ pfa_source_notices(void)
 static void
 check_usage(Oid server_oid, const char *server_name, Oid role)
 {
-	Datum		usage;
+	Datum usage;
 
 	/* By the SQL function, whose C name is the same in all releases. */
 	usage = DirectFunctionCall3(has_server_privilege_id_id,
@@ -65,8 +65,7 @@ check_usage(Oid server_oid, const char *server_name, Oid role)
 	if (!DatumGetBool(usage))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for foreign server %s",
-						server_name),
+				 errmsg("permission denied for foreign server %s", server_name),
 				 errhint("Role \"%s\" needs USAGE on the server.",
 						 GetUserNameFromId(role, false))));
 }
@@ -75,16 +74,17 @@ check_usage(Oid server_oid, const char *server_name, Oid role)
 static void
 check_wrapper(const ForeignServer *server)
 {
-	Oid			extension = pfa_extension_oid(false);
+	Oid extension = pfa_extension_oid(false);
 
 	if (!OidIsValid(extension) ||
-		getExtensionOfObject(ForeignDataWrapperRelationId,
-							 server->fdwid) != extension)
+		getExtensionOfObject(ForeignDataWrapperRelationId, server->fdwid) !=
+			extension)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("server \"%s\" is not a PEMS server",
 						server->servername),
-				 errhint("Create the server with FOREIGN DATA WRAPPER pfa_pems.")));
+				 errhint(
+					 "Create the server with FOREIGN DATA WRAPPER pfa_pems.")));
 }
 
 static ForeignServer *
@@ -116,8 +116,7 @@ pfa_source_server(const char *name, Oid role)
 static bool
 has_mapping(Oid role, Oid server_oid)
 {
-	return SearchSysCacheExists2(USERMAPPINGUSERSERVER,
-								 ObjectIdGetDatum(role),
+	return SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role),
 								 ObjectIdGetDatum(server_oid));
 }
 
@@ -130,7 +129,8 @@ get_mapping(const ForeignServer *server, Oid role)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role \"%s\" has no user mapping for server \"%s\"",
 						GetUserNameFromId(role, false), server->servername),
-				 errhint("Call pfa_set_credentials, or use CREATE USER MAPPING.")));
+				 errhint(
+					 "Call pfa_set_credentials, or use CREATE USER MAPPING.")));
 	return GetUserMapping(role, server->serverid);
 }
 
@@ -148,13 +148,15 @@ mapping_role(const ForeignServer *server, Oid role)
 static char *
 server_url(const ForeignServer *server, PfaUrl *url)
 {
-	char	   *base_url = pfa_source_option_get(server->options, "base_url");
+	char *base_url = pfa_source_option_get(server->options, "base_url");
 
 	if (base_url == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-				 errmsg("server \"%s\" has no base_url", server->servername),
-				 errhint("Use ALTER SERVER ... OPTIONS (ADD base_url 'https://...').")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+			 errmsg("server \"%s\" has no base_url", server->servername),
+			 errhint(
+				 "Use ALTER SERVER ... OPTIONS (ADD base_url 'https://...').")));
 	pfa_source_url_parse(base_url, url);
 	return base_url;
 }
@@ -165,20 +167,23 @@ check_host(const ForeignServer *server, const PfaUrl *url)
 	if (superuser_arg(server->owner) ||
 		pfa_host_in_list(pfa_guc_allowed_hosts, url))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("host \"%s\" of server \"%s\" is not allowed",
-					url->host, server->servername),
-			 errdetail("The server is not owned by a superuser, and the host is not in pfa_vanguard.allowed_hosts."),
-			 errhint("Ask a superuser to add the host to pfa_vanguard.allowed_hosts.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("host \"%s\" of server \"%s\" is not allowed", url->host,
+				server->servername),
+		 errdetail(
+			 "The server is not owned by a superuser, and the host is not in pfa_vanguard.allowed_hosts."),
+		 errhint(
+			 "Ask a superuser to add the host to pfa_vanguard.allowed_hosts.")));
 }
 
 static void
 check_origin(const ForeignServer *server, Oid role, const char *origin,
 			 bool bind)
 {
-	char	   *mapped = mapping_role(server, role);
-	char	   *bound = pfa_credential_origin_get(server->servername, mapped);
+	char *mapped = mapping_role(server, role);
+	char *bound = pfa_credential_origin_get(server->servername, mapped);
 
 	if (bound == NULL && bind && !RecoveryInProgress() && !XactReadOnly)
 	{
@@ -188,13 +193,16 @@ check_origin(const ForeignServer *server, Oid role, const char *origin,
 	}
 	if (bound == NULL || strcmp(bound, origin) == 0)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("credentials for server \"%s\" were given for %s",
-					server->servername, bound),
-			 errdetail("The server now points to %s, and the credentials of \"%s\" are not sent there.",
-					   origin, mapped),
-			 errhint("If that is intended, call pfa_bind_credentials or pfa_set_credentials as the role of the user mapping.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("credentials for server \"%s\" were given for %s",
+				server->servername, bound),
+		 errdetail(
+			 "The server now points to %s, and the credentials of \"%s\" are not sent there.",
+			 origin, mapped),
+		 errhint(
+			 "If that is intended, call pfa_bind_credentials or pfa_set_credentials as the role of the user mapping.")));
 }
 
 /* ---- credentials ---- */
@@ -202,7 +210,7 @@ check_origin(const ForeignServer *server, Oid role, const char *origin,
 static void
 load_credentials(PfaSource *source, Oid role, const UserMapping *mapping)
 {
-	char	   *path;
+	char *path;
 
 	pfa_source_options_apply(source, UserMappingRelationId, mapping->options);
 	path = pfa_source_option_get(mapping->options, "password_file");
@@ -215,17 +223,22 @@ load_credentials(PfaSource *source, Oid role, const UserMapping *mapping)
 											   pfa_source_secret_valid);
 
 	if (source->username == NULL && source->password != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-				 errmsg("user mapping of \"%s\" for server \"%s\" has a password but no username",
-						GetUserNameFromId(role, false), source->server_name),
-				 errhint("Add the option username to it.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+			 errmsg(
+				 "user mapping of \"%s\" for server \"%s\" has a password but no username",
+				 GetUserNameFromId(role, false), source->server_name),
+			 errhint("Add the option username to it.")));
 	if (source->api_key == NULL && source->password == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-				 errmsg("user mapping of \"%s\" for server \"%s\" has no credentials",
-						GetUserNameFromId(role, false), source->server_name),
-				 errhint("Set password_file or api_key_file in it, or call pfa_set_credentials.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+			 errmsg(
+				 "user mapping of \"%s\" for server \"%s\" has no credentials",
+				 GetUserNameFromId(role, false), source->server_name),
+			 errhint(
+				 "Set password_file or api_key_file in it, or call pfa_set_credentials.")));
 }
 
 static void
@@ -241,7 +254,7 @@ wipe_at_reset(void *source)
 static PfaSource *
 create_source(void)
 {
-	PfaSource  *source = palloc0(sizeof(PfaSource));
+	PfaSource *source = palloc0(sizeof(PfaSource));
 	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
 
 	callback->func = wipe_at_reset;
@@ -256,8 +269,8 @@ load(Oid server_oid, Oid role, bool bind)
 {
 	ForeignServer *server = get_server(server_oid, role);
 	UserMapping *mapping;
-	PfaSource  *source;
-	PfaUrl		url;
+	PfaSource *source;
+	PfaUrl url;
 
 	server_url(server, &url);
 	check_host(server, &url);
@@ -269,8 +282,7 @@ load(Oid server_oid, Oid role, bool bind)
 	source->origin = pfa_url_origin(&url);
 	/* check_host passed, so a superuser named the host, private or not */
 	source->private_hosts_allowed = true;
-	pfa_source_options_apply(source, ForeignServerRelationId,
-							 server->options);
+	pfa_source_options_apply(source, ForeignServerRelationId, server->options);
 	load_credentials(source, role, mapping);
 	pfa_source_options_wipe(mapping->options);
 
@@ -303,7 +315,7 @@ static void
 check_may_bind(const ForeignServer *server, const UserMapping *mapping,
 			   Oid role)
 {
-	bool		files;
+	bool files;
 
 	files = pfa_source_option_get(mapping->options, "password_file") != NULL ||
 		pfa_source_option_get(mapping->options, "api_key_file") != NULL;
@@ -311,18 +323,22 @@ check_may_bind(const ForeignServer *server, const UserMapping *mapping,
 		return;
 	if (!has_mapping(role, server->serverid) &&
 		!has_privs_of_role(role, server->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of foreign server %s",
-						server->servername),
-				 errdetail("Role \"%s\" uses the user mapping of PUBLIC, whose credentials only the server's owner can bind.",
-						   GetUserNameFromId(role, false))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("must be owner of foreign server %s", server->servername),
+			 errdetail(
+				 "Role \"%s\" uses the user mapping of PUBLIC, whose credentials only the server's owner can bind.",
+				 GetUserNameFromId(role, false))));
 	if (files && !superuser_arg(server->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to bind the credentials of a file to server \"%s\"",
-						server->servername),
-				 errhint("Ask a superuser to remove the row of role and server from pfa_credential_origin.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg(
+				 "permission denied to bind the credentials of a file to server \"%s\"",
+				 server->servername),
+			 errhint(
+				 "Ask a superuser to remove the row of role and server from pfa_credential_origin.")));
 }
 
 void
@@ -330,7 +346,7 @@ pfa_source_bind(Oid server_oid, Oid role)
 {
 	ForeignServer *server = get_server(server_oid, role);
 	UserMapping *mapping = get_mapping(server, role);
-	PfaUrl		url;
+	PfaUrl url;
 
 	server_url(server, &url);
 	check_may_bind(server, mapping, role);
@@ -344,7 +360,7 @@ pfa_source_bind(Oid server_oid, Oid role)
 static RoleSpec *
 current_role_spec(void)
 {
-	RoleSpec   *spec = makeNode(RoleSpec);
+	RoleSpec *spec = makeNode(RoleSpec);
 
 	spec->roletype = ROLESPEC_CURRENT_USER;
 	spec->location = -1;
@@ -355,7 +371,7 @@ static List *
 add_change(List *changes, List *old, const char *name, const char *value)
 {
 	DefElemAction action = DEFELEM_ADD;
-	bool		set = pfa_source_option_get(old, name) != NULL;
+	bool set = pfa_source_option_get(old, name) != NULL;
 
 	if (value == NULL && !set)
 		return changes;
@@ -363,8 +379,9 @@ add_change(List *changes, List *old, const char *name, const char *value)
 		action = value == NULL ? DEFELEM_DROP : DEFELEM_SET;
 	return lappend(changes,
 				   makeDefElemExtended(NULL, pstrdup(name),
-									   value == NULL ? NULL :
-									   (Node *) makeString(pstrdup(value)),
+									   value == NULL ?
+										   NULL :
+										   (Node *) makeString(pstrdup(value)),
 									   action, -1));
 }
 
@@ -372,9 +389,9 @@ static void
 write_mapping(const ForeignServer *server, Oid role, const char *username,
 			  const char *secret)
 {
-	List	   *old = NIL;
-	List	   *changes = NIL;
-	bool		exists = has_mapping(role, server->serverid);
+	List *old = NIL;
+	List *changes = NIL;
+	bool exists = has_mapping(role, server->serverid);
 
 	if (exists)
 		old = GetUserMapping(role, server->serverid)->options;
@@ -403,7 +420,7 @@ write_mapping(const ForeignServer *server, Oid role, const char *username,
 	}
 	for (int i = 0; i < list_length(changes); i++)
 	{
-		DefElem    *elem = list_nth_node(DefElem, changes, i);
+		DefElem *elem = list_nth_node(DefElem, changes, i);
 
 		if (elem->arg != NULL)
 			explicit_bzero(strVal(elem->arg), strlen(strVal(elem->arg)));

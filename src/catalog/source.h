@@ -10,7 +10,7 @@
 #include "pems/source.h"
 
 /* OID of a server of our wrapper, for which role has USAGE; errors if not. */
-extern Oid	pfa_source_server(const char *name, Oid role);
+extern Oid pfa_source_server(const char *name, Oid role);
 
 /*
  * As pfa_source_load, but credentials that are not bound yet stay so: nothing
@@ -22,11 +22,11 @@ extern PfaSource *pfa_source_peek(Oid server_oid, Oid role);
  * Set username and password of role's own mapping, created where missing, and
  * bind them.  role must be the current user.
  */
-extern void pfa_source_set_credentials(Oid server_oid, Oid role,
-									   const char *username,
-									   const char *secret);
+extern void
+pfa_source_set_credentials(Oid server_oid, Oid role, const char *username,
+						   const char *secret);
 
 /* May the validator draw a NOTICE about secrets?  Not within the call above. */
 extern bool pfa_source_notices(void);
 
-#endif							/* PFA_CATALOG_SOURCE_H */
+#endif /* PFA_CATALOG_SOURCE_H */

@@ -31,15 +31,15 @@
 #include "catalog/pfa_catalog.h"
 #include "catalog/spi.h"
 
-#define SCHEMA_MARK		"@.@."
+#define SCHEMA_MARK "@.@."
 
 typedef struct KeptPlan
 {
-	const char *text;			/* hash key: the address */
-	char	   *copy;			/* what was there */
-	char	   *schema;			/* quoted, as written into the plan */
-	Oid			extension;
-	SPIPlanPtr	plan;			/* NULL: not made yet */
+	const char *text; /* hash key: the address */
+	char *copy;       /* what was there */
+	char *schema;     /* quoted, as written into the plan */
+	Oid extension;
+	SPIPlanPtr plan; /* NULL: not made yet */
 } KeptPlan;
 
 /*
@@ -49,23 +49,23 @@ typedef struct KeptPlan
 typedef struct SpiCall
 {
 	struct SpiCall *outer;
-	int			guc_level;
-	Oid			user;
-	int			security;
-	bool		pushed_snapshot;
+	int guc_level;
+	Oid user;
+	int security;
+	bool pushed_snapshot;
 	MemoryContextCallback callback;
 } SpiCall;
 
 static struct
 {
-	HTAB	   *plans;
-	SpiCall    *call;
-}			spi;
+	HTAB *plans;
+	SpiCall *call;
+} spi;
 
 static void
 forget_call(void *arg)
 {
-	SpiCall    *call = arg;
+	SpiCall *call = arg;
 
 	if (spi.call == call)
 		spi.call = call->outer;
@@ -74,12 +74,12 @@ forget_call(void *arg)
 static KeptPlan *
 find_plan(const char *text)
 {
-	KeptPlan   *kept;
-	bool		found;
+	KeptPlan *kept;
+	bool found;
 
 	if (spi.plans == NULL)
 	{
-		HASHCTL		ctl = {0};
+		HASHCTL ctl = {0};
 
 		ctl.keysize = sizeof(char *);
 		ctl.entrysize = sizeof(KeptPlan);
@@ -135,7 +135,7 @@ plan_fits(const KeptPlan *kept, const char *text, const char *schema,
 static void
 drop_plan(KeptPlan *kept)
 {
-	SPIPlanPtr	plan = kept->plan;
+	SPIPlanPtr plan = kept->plan;
 
 	kept->plan = NULL;
 	if (plan == NULL)
@@ -146,13 +146,13 @@ drop_plan(KeptPlan *kept)
 }
 
 static SPIPlanPtr
-get_plan(const char *text, const PfaExtension *extension,
-		 int nargs, const Oid *argtypes)
+get_plan(const char *text, const PfaExtension *extension, int nargs,
+		 const Oid *argtypes)
 {
-	KeptPlan   *kept = find_plan(text);
-	char	   *name = get_namespace_name(extension->schema);
+	KeptPlan *kept = find_plan(text);
+	char *name = get_namespace_name(extension->schema);
 	const char *schema;
-	SPIPlanPtr	plan;
+	SPIPlanPtr plan;
 
 	if (name == NULL)
 		elog(ERROR, "cache lookup failed for schema %u", extension->schema);
@@ -179,8 +179,8 @@ get_plan(const char *text, const PfaExtension *extension,
 static void
 begin_call(const PfaExtension *extension)
 {
-	SpiCall    *call;
-	bool		pushed = !ActiveSnapshotSet();
+	SpiCall *call;
+	bool pushed = !ActiveSnapshotSet();
 
 	/*
 	 * Workers have none, and SPI would give a foreground sync one that belongs
@@ -203,37 +203,37 @@ begin_call(const PfaExtension *extension)
 
 	SetUserIdAndSecContext(extension->owner,
 						   call->security | SECURITY_LOCAL_USERID_CHANGE);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 uint64
-pfa_spi_execute(const char *text, int nargs, const Oid *argtypes,
-				Datum *values, const char *nulls, bool read_only)
+pfa_spi_execute(const char *text, int nargs, const Oid *argtypes, Datum *values,
+				const char *nulls, bool read_only)
 {
 	PfaExtension extension;
-	SPIPlanPtr	plan;
-	int			rc;
+	SPIPlanPtr plan;
+	int rc;
 
 	if (!pfa_extension_read(&extension))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"pfa_vanguard\" is not installed in this database"),
-				 errhint("Run CREATE EXTENSION pfa_vanguard.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg(
+				 "extension \"pfa_vanguard\" is not installed in this database"),
+			 errhint("Run CREATE EXTENSION pfa_vanguard.")));
 	begin_call(&extension);
 	plan = get_plan(text, &extension, nargs, argtypes);
 	rc = SPI_execute_plan(plan, values, nulls, read_only, 0);
 	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s",
-			 SPI_result_code_string(rc));
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 	return SPI_processed;
 }
 
 void
 pfa_spi_finish(void)
 {
-	SpiCall		call = *spi.call;
+	SpiCall call = *spi.call;
 
 	SPI_finish();
 	Assert(spi.call == call.outer);
@@ -247,8 +247,7 @@ uint64
 pfa_spi_run(const char *text, int nargs, const Oid *argtypes, Datum *values,
 			const char *nulls)
 {
-	uint64		n = pfa_spi_execute(text, nargs, argtypes, values, nulls,
-									false);
+	uint64 n = pfa_spi_execute(text, nargs, argtypes, values, nulls, false);
 
 	pfa_spi_finish();
 	return n;
@@ -259,15 +258,15 @@ pfa_spi_run(const char *text, int nargs, const Oid *argtypes, Datum *values,
 Datum
 pfa_spi_get_datum(uint64 row, int column, bool *isnull)
 {
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						 column, isnull);
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+						 isnull);
 }
 
 int64
 pfa_spi_get_int64(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = pfa_spi_get_datum(row, column, &isnull);
+	bool isnull;
+	Datum value = pfa_spi_get_datum(row, column, &isnull);
 
 	return isnull ? 0 : DatumGetInt64(value);
 }
@@ -275,8 +274,8 @@ pfa_spi_get_int64(uint64 row, int column)
 int
 pfa_spi_get_int32(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = pfa_spi_get_datum(row, column, &isnull);
+	bool isnull;
+	Datum value = pfa_spi_get_datum(row, column, &isnull);
 
 	return isnull ? 0 : DatumGetInt32(value);
 }
@@ -284,8 +283,8 @@ pfa_spi_get_int32(uint64 row, int column)
 bool
 pfa_spi_get_bool(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = pfa_spi_get_datum(row, column, &isnull);
+	bool isnull;
+	Datum value = pfa_spi_get_datum(row, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
 }
@@ -293,8 +292,8 @@ pfa_spi_get_bool(uint64 row, int column)
 TimestampTz
 pfa_spi_get_time(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = pfa_spi_get_datum(row, column, &isnull);
+	bool isnull;
+	Datum value = pfa_spi_get_datum(row, column, &isnull);
 
 	return isnull ? 0 : DatumGetTimestampTz(value);
 }
@@ -302,8 +301,8 @@ pfa_spi_get_time(uint64 row, int column)
 char *
 pfa_spi_get_text(MemoryContext ctx, uint64 row, int column)
 {
-	char	   *text = SPI_getvalue(SPI_tuptable->vals[row],
-									SPI_tuptable->tupdesc, column);
+	char *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+							  column);
 
 	return text == NULL ? NULL : MemoryContextStrdup(ctx, text);
 }

@@ -14,7 +14,7 @@
 
 /* NULL in the table: 0, false, NULL. */
 extern int64 pfa_spi_get_int64(uint64 row, int column);
-extern int	pfa_spi_get_int32(uint64 row, int column);
+extern int pfa_spi_get_int32(uint64 row, int column);
 extern bool pfa_spi_get_bool(uint64 row, int column);
 extern TimestampTz pfa_spi_get_time(uint64 row, int column);
 extern char *pfa_spi_get_text(MemoryContext ctx, uint64 row, int column);
@@ -22,11 +22,11 @@ extern char *pfa_spi_get_text(MemoryContext ctx, uint64 row, int column);
 extern Datum pfa_spi_get_datum(uint64 row, int column, bool *isnull);
 
 /* For texts that can be NULL: sets the value and its mark in nulls. */
-extern void pfa_spi_set_text(Datum *values, char *nulls, int i,
-							 const char *text);
+extern void
+pfa_spi_set_text(Datum *values, char *nulls, int i, const char *text);
 
 /* Run a statement whose result is of no interest; returns the rows touched. */
 extern uint64 pfa_spi_run(const char *text, int nargs, const Oid *argtypes,
 						  Datum *values, const char *nulls);
 
-#endif							/* PFA_SPI_H */
+#endif /* PFA_SPI_H */

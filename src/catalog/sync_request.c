@@ -25,13 +25,11 @@
 #define STRENGTH(mode) \
 	"CASE " mode " WHEN 'force' THEN 3 WHEN 'full' THEN 2 ELSE 1 END"
 
-static const char *const status_names[] = {
-	[PFA_RUN_QUEUED] = "queued",
-	[PFA_RUN_RUNNING] = "running",
-	[PFA_RUN_COMPLETED] = "completed",
-	[PFA_RUN_CANCELLED] = "cancelled",
-	[PFA_RUN_FAILED] = "failed"
-};
+static const char *const status_names[] = {[PFA_RUN_QUEUED] = "queued",
+										   [PFA_RUN_RUNNING] = "running",
+										   [PFA_RUN_COMPLETED] = "completed",
+										   [PFA_RUN_CANCELLED] = "cancelled",
+										   [PFA_RUN_FAILED] = "failed"};
 
 const char *
 pfa_run_status_name(PfaRunStatus status)
@@ -56,10 +54,10 @@ pfa_run_status_of_name(const char *name)
 static bool
 lock_organization(const char *organization_id, PfaRequest *request)
 {
-	Oid			argtypes[3] = {TEXTOID, INT8OID, OIDOID};
-	Datum		values[3] = {CStringGetTextDatum(organization_id),
-		Int64GetDatum((int64) GetSystemIdentifier()),
-	ObjectIdGetDatum(MyDatabaseId)};
+	Oid argtypes[3] = {TEXTOID, INT8OID, OIDOID};
+	Datum values[3] = {CStringGetTextDatum(organization_id),
+					   Int64GetDatum((int64) GetSystemIdentifier()),
+					   ObjectIdGetDatum(MyDatabaseId)};
 
 	request->outcome = PFA_REQUEST_NEW;
 	if (pfa_spi_execute("SELECT paused, "
@@ -82,12 +80,11 @@ lock_organization(const char *organization_id, PfaRequest *request)
  * a run and do not see it: they get a serialization failure.
  */
 static bool
-insert_run(const char *organization_id, const char *mode,
-		   PfaRequest *request)
+insert_run(const char *organization_id, const char *mode, PfaRequest *request)
 {
-	Oid			argtypes[2] = {TEXTOID, TEXTOID};
-	Datum		values[2] = {CStringGetTextDatum(organization_id),
-	CStringGetTextDatum(mode)};
+	Oid argtypes[2] = {TEXTOID, TEXTOID};
+	Datum values[2] = {CStringGetTextDatum(organization_id),
+					   CStringGetTextDatum(mode)};
 
 	if (pfa_spi_execute("INSERT INTO @.@.pfa_sync_run (organization_id, mode) "
 						"VALUES ($1, $2) "
@@ -110,23 +107,22 @@ insert_run(const char *organization_id, const char *mode,
 static void
 strengthen(int64 run_id, const char *mode)
 {
-	Oid			argtypes[2] = {INT8OID, TEXTOID};
-	Datum		values[2] = {Int64GetDatum(run_id), CStringGetTextDatum(mode)};
+	Oid argtypes[2] = {INT8OID, TEXTOID};
+	Datum values[2] = {Int64GetDatum(run_id), CStringGetTextDatum(mode)};
 
 	(void) pfa_spi_run("UPDATE @.@.pfa_sync_run SET mode = $2 "
 					   "WHERE run_id = (SELECT run_id FROM @.@.pfa_sync_run "
 					   "WHERE run_id = $1 AND status = 'queued' "
-					   "AND attempt = 1 AND "
-					   STRENGTH("mode") " < " STRENGTH("$2")
-					   " FOR UPDATE SKIP LOCKED)",
+					   "AND attempt = 1 AND " STRENGTH("mode") " < " STRENGTH(
+						   "$2") " FOR UPDATE SKIP LOCKED)",
 					   2, argtypes, values, NULL);
 }
 
 static bool
 find_unfinished(const char *organization_id, PfaRequest *request)
 {
-	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(organization_id)};
+	Oid argtypes[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(organization_id)};
 	MemoryContext caller = CurrentMemoryContext;
 
 	if (pfa_spi_execute("SELECT run_id, mode, status = 'running' "
@@ -169,8 +165,8 @@ char **
 pfa_organization_list(int *norganizations)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	uint64		n;
-	char	  **list;
+	uint64 n;
+	char **list;
 
 	n = pfa_spi_execute("SELECT organization_id FROM @.@.pfa_organization "
 						"ORDER BY organization_id",
@@ -188,11 +184,11 @@ pfa_organization_list(int *norganizations)
 bool
 pfa_run_cancel_queued(int64 run_id, const char *error)
 {
-	Oid			argtypes[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(run_id)};
+	Oid argtypes[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(run_id)};
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *organization_id = NULL;
-	bool		read = false;
+	char *organization_id = NULL;
+	bool read = false;
 
 	if (pfa_spi_execute("SELECT organization_id, direction = 'read' "
 						"FROM @.@.pfa_sync_run "
@@ -217,9 +213,8 @@ pfa_run_cancel_queued(int64 run_id, const char *error)
 bool
 pfa_run_interrupt(int pid, TimestampTz started_at)
 {
-	Oid			argtypes[2] = {INT4OID, TIMESTAMPTZOID};
-	Datum		values[2] = {Int32GetDatum(pid),
-	TimestampTzGetDatum(started_at)};
+	Oid argtypes[2] = {INT4OID, TIMESTAMPTZOID};
+	Datum values[2] = {Int32GetDatum(pid), TimestampTzGetDatum(started_at)};
 
 	pgstat_clear_backend_activity_snapshot();
 	return pfa_spi_run("SELECT pg_catalog.pg_cancel_backend(a.pid) "
@@ -233,10 +228,10 @@ pfa_run_interrupt(int pid, TimestampTz started_at)
 bool
 pfa_run_read(int64 run_id, PfaRunEnd *end)
 {
-	Oid			argtypes[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(run_id)};
+	Oid argtypes[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(run_id)};
 	MemoryContext caller = CurrentMemoryContext;
-	bool		found;
+	bool found;
 
 	memset(end, 0, sizeof(PfaRunEnd));
 	found = pfa_spi_execute("SELECT status, mode, error, rows_seen, "

@@ -31,19 +31,19 @@ pfa_run_has_ended(PfaRunStatus status)
 
 typedef enum PfaRequestOutcome
 {
-	PFA_REQUEST_NEW,			/* a run was queued */
-	PFA_REQUEST_PRESENT,		/* one was queued or running already */
-	PFA_REQUEST_UNKNOWN,		/* no such organization */
+	PFA_REQUEST_NEW,     /* a run was queued */
+	PFA_REQUEST_PRESENT, /* one was queued or running already */
+	PFA_REQUEST_UNKNOWN, /* no such organization */
 	PFA_REQUEST_PAUSED,
-	PFA_REQUEST_COPY			/* this database is a copy */
+	PFA_REQUEST_COPY /* this database is a copy */
 } PfaRequestOutcome;
 
 typedef struct PfaRequest
 {
 	PfaRequestOutcome outcome;
-	int64		run_id;			/* 0 unless new or present */
-	char	   *mode;			/* what the run will do, or does */
-	bool		running;
+	int64 run_id; /* 0 unless new or present */
+	char *mode;   /* what the run will do, or does */
+	bool running;
 } PfaRequest;
 
 /*
@@ -74,14 +74,14 @@ extern bool pfa_run_interrupt(int pid, TimestampTz started_at);
 typedef struct PfaRunEnd
 {
 	PfaRunStatus status;
-	char	   *mode;
-	char	   *error;			/* or NULL */
-	int64		rows_seen;
-	int64		rows_inserted;
-	int64		rows_updated;
-	int64		rows_deleted;
-	int64		rows_unchanged;
-	int64		rows_rejected;
+	char *mode;
+	char *error; /* or NULL */
+	int64 rows_seen;
+	int64 rows_inserted;
+	int64 rows_updated;
+	int64 rows_deleted;
+	int64 rows_unchanged;
+	int64 rows_rejected;
 } PfaRunEnd;
 
 /* False where there is no such run. */
@@ -92,8 +92,8 @@ extern bool pfa_run_read(int64 run_id, PfaRunEnd *end);
 typedef struct PfaRunLook
 {
 	PfaRunStatus status;
-	bool		own;			/* this transaction wrote what was seen */
-	int			worker_pid;		/* 0: none */
+	bool own;       /* this transaction wrote what was seen */
+	int worker_pid; /* 0: none */
 	TimestampTz worker_started_at;
 } PfaRunLook;
 
@@ -108,4 +108,4 @@ extern bool pfa_run_look(int64 run_id, PfaRunLook *look);
 /* Ids of all runs that are queued or running at this moment; palloc'd. */
 extern int64 *pfa_run_unfinished(int *nruns);
 
-#endif							/* PFA_SYNC_REQUEST_H */
+#endif /* PFA_SYNC_REQUEST_H */

@@ -36,11 +36,11 @@
  * between; and so often where the whole cluster went with the process, which
  * may have been the run's fault.
  */
-#define MAX_ATTEMPTS	20
-#define MAX_CRASHES		5
+#define MAX_ATTEMPTS 20
+#define MAX_CRASHES  5
 
-#define NOTIFY_CHANNEL	"pfa_sync"
-#define MAX_NOTIFY		7900	/* bytes; the server's limit is just above */
+#define NOTIFY_CHANNEL "pfa_sync"
+#define MAX_NOTIFY     7900 /* bytes; the server's limit is just above */
 
 /*
  * Runs that may be worked on; $1 and $2 are this cluster and this database.
@@ -56,8 +56,8 @@
 static uint64
 run_with_id(const char *text, int64 run_id)
 {
-	Oid			argtypes[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(run_id)};
+	Oid argtypes[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(run_id)};
 
 	return pfa_spi_run(text, 1, argtypes, values, NULL);
 }
@@ -68,7 +68,7 @@ run_with_id(const char *text, int64 run_id)
 static int64
 select_id(const char *text, int nargs, const Oid *argtypes, Datum *values)
 {
-	int64		id = 0;
+	int64 id = 0;
 
 	if (pfa_spi_execute(text, nargs, argtypes, values, NULL, false) > 0)
 		id = pfa_spi_get_int64(0, 1);
@@ -79,12 +79,12 @@ select_id(const char *text, int nargs, const Oid *argtypes, Datum *values)
 int
 pfa_run_count_queued(void)
 {
-	Oid			argtypes[2] = {INT8OID, OIDOID};
-	Datum		values[2] = {Int64GetDatum((int64) GetSystemIdentifier()),
-	ObjectIdGetDatum(MyDatabaseId)};
+	Oid argtypes[2] = {INT8OID, OIDOID};
+	Datum values[2] = {Int64GetDatum((int64) GetSystemIdentifier()),
+					   ObjectIdGetDatum(MyDatabaseId)};
 
-	return (int) select_id("SELECT pg_catalog.count(*) " CLAIMABLE,
-						   2, argtypes, values);
+	return (int) select_id("SELECT pg_catalog.count(*) " CLAIMABLE, 2, argtypes,
+						   values);
 }
 
 /* ---- claims ---- */
@@ -96,11 +96,10 @@ pfa_run_count_queued(void)
 static PfaRun *
 claim(const char *text, int64 run_id)
 {
-	Oid			argtypes[5] = {INT8OID, OIDOID, INT8OID, INT4OID,
-	TIMESTAMPTZOID};
-	Datum		values[5];
+	Oid argtypes[5] = {INT8OID, OIDOID, INT8OID, INT4OID, TIMESTAMPTZOID};
+	Datum values[5];
 	MemoryContext caller = CurrentMemoryContext;
-	PfaRun	   *run = NULL;
+	PfaRun *run = NULL;
 
 	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
@@ -154,8 +153,8 @@ pfa_run_claim_one(int64 run_id)
 void
 pfa_run_set_mode(int64 run_id, const char *mode)
 {
-	Oid			argtypes[2] = {INT8OID, TEXTOID};
-	Datum		values[2] = {Int64GetDatum(run_id), CStringGetTextDatum(mode)};
+	Oid argtypes[2] = {INT8OID, TEXTOID};
+	Datum values[2] = {Int64GetDatum(run_id), CStringGetTextDatum(mode)};
 
 	(void) pfa_spi_run("UPDATE @.@.pfa_sync_run SET mode = $2 "
 					   "WHERE run_id = $1 AND mode <> $2",
@@ -179,10 +178,10 @@ pfa_run_set_mode(int64 run_id, const char *mode)
 
 /* counts NULL and a negative total keep what is stored. */
 static void
-fill_counts(const PfaRunCounts *counts, int64 rows_total,
-			Oid *argtypes, Datum *values, char *nulls)
+fill_counts(const PfaRunCounts *counts, int64 rows_total, Oid *argtypes,
+			Datum *values, char *nulls)
 {
-	int64		numbers[NCOUNTS] = {rows_total};
+	int64 numbers[NCOUNTS] = {rows_total};
 
 	if (counts != NULL)
 	{
@@ -205,12 +204,11 @@ fill_counts(const PfaRunCounts *counts, int64 rows_total,
 }
 
 void
-pfa_run_save_counts(int64 run_id, const PfaRunCounts *counts,
-					int64 rows_total)
+pfa_run_save_counts(int64 run_id, const PfaRunCounts *counts, int64 rows_total)
 {
-	Oid			argtypes[1 + NCOUNTS] = {INT8OID};
-	Datum		values[1 + NCOUNTS] = {Int64GetDatum(run_id)};
-	char		nulls[1 + NCOUNTS] = {' '};
+	Oid argtypes[1 + NCOUNTS] = {INT8OID};
+	Datum values[1 + NCOUNTS] = {Int64GetDatum(run_id)};
+	char nulls[1 + NCOUNTS] = {' '};
 
 	fill_counts(counts, rows_total, argtypes + 1, values + 1, nulls + 1);
 	(void) pfa_spi_run("UPDATE @.@.pfa_sync_run SET " SET_COUNTS
@@ -221,17 +219,17 @@ pfa_run_save_counts(int64 run_id, const PfaRunCounts *counts,
 /* ---- the end ---- */
 
 /* What the NOTIFY tells of a run, in the order of RETURNING below. */
-static const char *const told[] = {
-	"rows_total", "rows_seen", "rows_inserted", "rows_updated",
-	"rows_deleted", "rows_unchanged", "rows_rejected"
-};
+static const char *const told[] = {"rows_total",    "rows_seen",
+								   "rows_inserted", "rows_updated",
+								   "rows_deleted",  "rows_unchanged",
+								   "rows_rejected"};
 
 /* Row 0 of the current result, its error cut to max bytes. */
 static char *
 notification(int64 run_id, int max)
 {
 	StringInfoData json;
-	char	   *error = pfa_spi_get_text(CurrentMemoryContext, 0, 4);
+	char *error = pfa_spi_get_text(CurrentMemoryContext, 0, 4);
 
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"run_id\": %lld, \"organization_id\": ",
@@ -243,7 +241,7 @@ notification(int64 run_id, int max)
 	escape_json(&json, pfa_spi_get_text(CurrentMemoryContext, 0, 3));
 	for (int i = 0; i < (int) lengthof(told); i++)
 	{
-		bool		isnull;
+		bool isnull;
 
 		(void) pfa_spi_get_datum(0, 5 + i, &isnull);
 		if (isnull)
@@ -267,7 +265,7 @@ notification(int64 run_id, int max)
 static char *
 one_line(const char *text)
 {
-	char	   *line = pstrdup(text);
+	char *line = pstrdup(text);
 
 	for (char *p = line; *p != '\0'; p++)
 	{
@@ -285,11 +283,11 @@ void
 pfa_run_finish(int64 run_id, const char *status, const PfaRunCounts *counts,
 			   int64 rows_total, const char *error)
 {
-	Oid			argtypes[3 + NCOUNTS] = {INT8OID};
-	Datum		values[3 + NCOUNTS] = {Int64GetDatum(run_id)};
-	char		nulls[3 + NCOUNTS] = {' '};
+	Oid argtypes[3 + NCOUNTS] = {INT8OID};
+	Datum values[3 + NCOUNTS] = {Int64GetDatum(run_id)};
+	char nulls[3 + NCOUNTS] = {' '};
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *payload = NULL;
+	char *payload = NULL;
 
 	fill_counts(counts, rows_total, argtypes + 1, values + 1, nulls + 1);
 	argtypes[1 + NCOUNTS] = TEXTOID;
@@ -308,7 +306,7 @@ pfa_run_finish(int64 run_id, const char *status, const PfaRunCounts *counts,
 						3 + NCOUNTS, argtypes, values, nulls, false) > 0)
 	{
 		/* Escapes can make a text six times as long. */
-		int			max = MAX_NOTIFY;
+		int max = MAX_NOTIFY;
 
 		do
 		{
@@ -338,13 +336,13 @@ pfa_run_requeue(int64 run_id)
 
 typedef struct DeadRun
 {
-	int64		run_id;
-	char	   *organization_id;
-	int			attempt;
-	int64		pages;			/* read by all attempts */
-	Datum		worker_pid;
-	Datum		worker_started_at;
-	bool		unnamed;		/* no process was written down */
+	int64 run_id;
+	char *organization_id;
+	int attempt;
+	int64 pages; /* read by all attempts */
+	Datum worker_pid;
+	Datum worker_started_at;
+	bool unnamed; /* no process was written down */
 } DeadRun;
 
 /*
@@ -356,8 +354,8 @@ static DeadRun *
 find_dead(int *ndead)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	DeadRun    *dead;
-	uint64		n;
+	DeadRun *dead;
+	uint64 n;
 
 	pgstat_clear_backend_activity_snapshot();
 	n = pfa_spi_execute("SELECT r.run_id, r.organization_id, r.attempt, "
@@ -379,8 +377,7 @@ find_dead(int *ndead)
 		dead[i].organization_id = pfa_spi_get_text(caller, i, 2);
 		dead[i].attempt = pfa_spi_get_int32(i, 3);
 		dead[i].worker_pid = pfa_spi_get_datum(i, 4, &dead[i].unnamed);
-		dead[i].worker_started_at =
-			TimestampTzGetDatum(pfa_spi_get_time(i, 5));
+		dead[i].worker_started_at = TimestampTzGetDatum(pfa_spi_get_time(i, 5));
 		dead[i].pages = pfa_spi_get_int64(i, 6);
 	}
 	pfa_spi_finish();
@@ -395,10 +392,10 @@ find_dead(int *ndead)
 static bool
 lock_dead(const DeadRun *dead)
 {
-	Oid			argtypes[3] = {INT8OID, INT4OID, TIMESTAMPTZOID};
-	Datum		values[3] = {Int64GetDatum(dead->run_id), dead->worker_pid,
-	dead->worker_started_at};
-	char		nulls[3] = {' ', dead->unnamed ? 'n' : ' ', ' '};
+	Oid argtypes[3] = {INT8OID, INT4OID, TIMESTAMPTZOID};
+	Datum values[3] = {Int64GetDatum(dead->run_id), dead->worker_pid,
+					   dead->worker_started_at};
+	char nulls[3] = {' ', dead->unnamed ? 'n' : ' ', ' '};
 
 	return pfa_spi_run("SELECT 1 FROM @.@.pfa_sync_run "
 					   "WHERE run_id = $1 AND status = 'running' "
@@ -411,9 +408,9 @@ lock_dead(const DeadRun *dead)
 static bool
 is_given_up(const DeadRun *dead)
 {
-	bool		crashed = pfa_registry_available() && !dead->unnamed &&
+	bool crashed = pfa_registry_available() && !dead->unnamed &&
 		DatumGetTimestampTz(dead->worker_started_at) <
-		pfa_registry_started_at();
+			pfa_registry_started_at();
 
 	if (crashed)
 		return dead->attempt >= MAX_CRASHES;
@@ -423,7 +420,7 @@ is_given_up(const DeadRun *dead)
 static void
 fail_dead(const DeadRun *dead)
 {
-	char	   *error = psprintf("worker died %d times", dead->attempt);
+	char *error = psprintf("worker died %d times", dead->attempt);
 
 	pfa_run_finish(dead->run_id, "failed", NULL, -1, error);
 	pfa_schedule_finished(dead->organization_id, PFA_OUTCOME_FAILED, error);
@@ -437,9 +434,9 @@ fail_dead(const DeadRun *dead)
 int
 pfa_run_reap(void)
 {
-	DeadRun    *dead;
-	int			ndead;
-	int			requeued = 0;
+	DeadRun *dead;
+	int ndead;
+	int requeued = 0;
 
 	dead = find_dead(&ndead);
 	for (int i = 0; i < ndead; i++)
@@ -452,10 +449,13 @@ pfa_run_reap(void)
 			continue;
 		}
 		pfa_run_requeue(dead[i].run_id);
-		pfa_event_write(LOG, "scheduler", dead[i].organization_id,
-						dead[i].run_id, "sync_requeued",
-						psprintf("the worker of run %lld has gone, the run is taken up again",
-								 (long long) dead[i].run_id), NULL);
+		pfa_event_write(
+			LOG, "scheduler", dead[i].organization_id, dead[i].run_id,
+			"sync_requeued",
+			psprintf(
+				"the worker of run %lld has gone, the run is taken up again",
+				(long long) dead[i].run_id),
+			NULL);
 		requeued++;
 	}
 	pfree(dead);

@@ -47,7 +47,7 @@
 static void
 fill_status(PfaSyncStatus *status, uint64 row, MemoryContext ctx)
 {
-	char	   *name;
+	char *name;
 
 	status->organization_id = pfa_spi_get_text(ctx, row, 1);
 	status->server_name = pfa_spi_get_text(ctx, row, 2);
@@ -74,12 +74,12 @@ fill_status(PfaSyncStatus *status, uint64 row, MemoryContext ctx)
 PfaSyncStatus *
 pfa_sync_status_list(int *nstatus)
 {
-	Oid			argtypes[2] = {INT8OID, OIDOID};
-	Datum		values[2] = {Int64GetDatum((int64) GetSystemIdentifier()),
-	ObjectIdGetDatum(MyDatabaseId)};
+	Oid argtypes[2] = {INT8OID, OIDOID};
+	Datum values[2] = {Int64GetDatum((int64) GetSystemIdentifier()),
+					   ObjectIdGetDatum(MyDatabaseId)};
 	MemoryContext caller = CurrentMemoryContext;
 	PfaSyncStatus *list;
-	uint64		n;
+	uint64 n;
 
 	pgstat_clear_backend_activity_snapshot();
 	n = pfa_spi_execute(STATUS_QUERY, 2, argtypes, values, NULL, true);

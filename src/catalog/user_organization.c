@@ -28,15 +28,13 @@
 #include "guc.h"
 
 /* Attribute numbers of pfa_user_organization. */
-#define MEMBER_ORGANIZATION	2
-#define MEMBER_ROLE			3
+#define MEMBER_ORGANIZATION 2
+#define MEMBER_ROLE         3
 
-static const char *const role_names[] = {
-	[PFA_ROLE_NONE] = "none",
-	[PFA_ROLE_VIEWER] = "viewer",
-	[PFA_ROLE_EDITOR] = "editor",
-	[PFA_ROLE_ADMIN] = "admin"
-};
+static const char *const role_names[] = {[PFA_ROLE_NONE] = "none",
+										 [PFA_ROLE_VIEWER] = "viewer",
+										 [PFA_ROLE_EDITOR] = "editor",
+										 [PFA_ROLE_ADMIN] = "admin"};
 
 PfaRole
 pfa_role_parse(const char *word, size_t len)
@@ -67,8 +65,8 @@ pfa_caller_id(void)
 bool
 pfa_caller_is_owner(void)
 {
-	HeapTuple	tuple;
-	Oid			owner;
+	HeapTuple tuple;
+	Oid owner;
 
 	if (superuser())
 		return true;
@@ -84,7 +82,7 @@ pfa_caller_is_owner(void)
 static PfaRole
 slot_role(TupleTableSlot *slot)
 {
-	text	   *role = DatumGetTextPP(pfa_slot_value(slot, MEMBER_ROLE));
+	text *role = DatumGetTextPP(pfa_slot_value(slot, MEMBER_ROLE));
 
 	return pfa_role_parse(VARDATA_ANY(role), VARSIZE_ANY_EXHDR(role));
 }
@@ -92,8 +90,8 @@ slot_role(TupleTableSlot *slot)
 PfaRole
 pfa_member_role(const char *user_id, const char *organization_id)
 {
-	PfaRole		role = PFA_ROLE_NONE;
-	PfaRead		read;
+	PfaRole role = PFA_ROLE_NONE;
+	PfaRead read;
 	ScanKeyData keys[2];
 
 	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber,
@@ -120,7 +118,7 @@ pfa_caller_role(const char *organization_id)
 void
 pfa_caller_require(const char *organization_id, PfaRole role)
 {
-	PfaRole		held = pfa_caller_role(organization_id);
+	PfaRole held = pfa_caller_role(organization_id);
 
 	if (likely(held >= role))
 		return;
@@ -128,22 +126,23 @@ pfa_caller_require(const char *organization_id, PfaRole role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("no access to organization \"%s\"", organization_id),
-				 errdetail("It does not exist, or user \"%s\" is not a member of it.",
-						   pfa_caller_id()),
+				 errdetail(
+					 "It does not exist, or user \"%s\" is not a member of it.",
+					 pfa_caller_id()),
 				 errhint("Memberships are rows of pfa_user_organization.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("user \"%s\" is %s in organization \"%s\"",
-					pfa_caller_id(), pfa_role_name(held), organization_id),
+			 errmsg("user \"%s\" is %s in organization \"%s\"", pfa_caller_id(),
+					pfa_role_name(held), organization_id),
 			 errdetail("This takes the role %s.", pfa_role_name(role))));
 }
 
 bool
 pfa_organization_exists(const char *organization_id)
 {
-	PfaRead		read;
+	PfaRead read;
 	ScanKeyData key;
-	bool		found;
+	bool found;
 
 	pfa_key_text(&key, 1, BTEqualStrategyNumber,
 				 CStringGetTextDatum(organization_id));
@@ -159,15 +158,15 @@ pfa_organization_exists(const char *organization_id)
 static Jsonb *
 read_document(const char *text, const char *name)
 {
-	Oid			argtypes[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(name)};
+	Oid argtypes[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(name)};
 	MemoryContext caller = CurrentMemoryContext;
-	Jsonb	   *document = NULL;
-	bool		isnull;
+	Jsonb *document = NULL;
+	bool isnull;
 
 	if (pfa_spi_execute(text, 1, argtypes, values, NULL, true) > 0)
 	{
-		Datum		value = pfa_spi_get_datum(0, 1, &isnull);
+		Datum value = pfa_spi_get_datum(0, 1, &isnull);
 		MemoryContext spi = MemoryContextSwitchTo(caller);
 
 		document = DatumGetJsonbPCopy(value);
@@ -216,18 +215,18 @@ add_organization(Datum **list, int *n, Datum organization)
 {
 	if ((*n & (*n - 1)) == 0)
 		*list = *n == 0 ? palloc(sizeof(Datum)) :
-			repalloc(*list, sizeof(Datum) * *n * 2);
+						  repalloc(*list, sizeof(Datum) * *n * 2);
 	(*list)[(*n)++] = PointerGetDatum(DatumGetTextPCopy(organization));
 }
 
 static int
 all_organizations(Datum **organizations)
 {
-	Relation	rel = table_open(pfa_relation_oid(PFA_REL_ORGANIZATION),
-								 AccessShareLock);
+	Relation rel = table_open(pfa_relation_oid(PFA_REL_ORGANIZATION),
+							  AccessShareLock);
 	TableScanDesc scan = table_beginscan(rel, GetActiveSnapshot(), 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	int			n = 0;
+	int n = 0;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		add_organization(organizations, &n, pfa_slot_value(slot, 1));
@@ -240,9 +239,9 @@ all_organizations(Datum **organizations)
 int
 pfa_caller_organizations(PfaRole role, Datum **organizations)
 {
-	PfaRead		read;
+	PfaRead read;
 	ScanKeyData key;
-	int			n = 0;
+	int n = 0;
 
 	*organizations = NULL;
 	if (pfa_caller_is_owner())

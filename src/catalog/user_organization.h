@@ -11,9 +11,9 @@
 typedef enum PfaRole
 {
 	PFA_ROLE_NONE,
-	PFA_ROLE_VIEWER,			/* reads */
-	PFA_ROLE_EDITOR,			/* also drafts and commits */
-	PFA_ROLE_ADMIN				/* also sees the drafts of others */
+	PFA_ROLE_VIEWER, /* reads */
+	PFA_ROLE_EDITOR, /* also drafts and commits */
+	PFA_ROLE_ADMIN   /* also sees the drafts of others */
 } PfaRole;
 
 /* NONE for a word that is no role. */
@@ -29,8 +29,8 @@ extern bool pfa_caller_is_owner(void);
 /* Owners are admins everywhere. */
 extern PfaRole pfa_caller_role(const char *organization_id);
 /* The same for any user, without regard to what the calling role is. */
-extern PfaRole pfa_member_role(const char *user_id,
-							   const char *organization_id);
+extern PfaRole
+pfa_member_role(const char *user_id, const char *organization_id);
 
 /*
  * An error unless the caller has at least this role.  Who is no member is not
@@ -48,6 +48,6 @@ extern Jsonb *pfa_permissions_read(const char *user_id);
 extern Jsonb *pfa_organization_config_read(const char *organization_id);
 
 /* Organizations in which the caller has at least this role, as text datums. */
-extern int	pfa_caller_organizations(PfaRole role, Datum **organizations);
+extern int pfa_caller_organizations(PfaRole role, Datum **organizations);
 
-#endif							/* PFA_USER_ORGANIZATION_H */
+#endif /* PFA_USER_ORGANIZATION_H */

@@ -25,10 +25,10 @@
 #include "metrics/metrics_private.h"
 #include "registry.h"
 
-#define RING_SIZE		512
+#define RING_SIZE 512
 /* Places that are looked at before an event is dropped. */
-#define PROBES			8
-#define STALE_USECS		(10 * 60 * USECS_PER_SEC)
+#define PROBES      8
+#define STALE_USECS (10 * 60 * USECS_PER_SEC)
 
 typedef enum EntryState
 {
@@ -41,14 +41,14 @@ typedef enum EntryState
 typedef struct Entry
 {
 	pg_atomic_uint32 state;
-	PfaEvent	event;
+	PfaEvent event;
 } Entry;
 
 typedef struct Ring
 {
 	pg_atomic_uint64 next;
-	pg_atomic_uint32 used;		/* entries that are not free, roughly */
-	Entry		entries[RING_SIZE];
+	pg_atomic_uint32 used; /* entries that are not free, roughly */
+	Entry entries[RING_SIZE];
 } Ring;
 
 static Ring *ring;
@@ -62,7 +62,7 @@ pfa_ring_shmem_request(void)
 void
 pfa_ring_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ring = ShmemInitStruct("pfa_vanguard events", sizeof(Ring), &found);
@@ -74,9 +74,8 @@ pfa_ring_shmem_startup(void)
 const char *
 pfa_event_level_name(PfaEventLevel level)
 {
-	static const char *const names[PFA_NLEVELS] = {
-		"debug", "info", "warning", "error"
-	};
+	static const char *const names[PFA_NLEVELS] = {"debug", "info", "warning",
+												   "error"};
 
 	return names[level];
 }
@@ -87,7 +86,7 @@ pfa_event_level_name(PfaEventLevel level)
 static void
 copy_text(char *target, Size size, const char *source)
 {
-	int			len = source == NULL ? 0 : (int) strlen(source);
+	int len = source == NULL ? 0 : (int) strlen(source);
 
 	if (len >= size)
 		len = pg_mbcliplen(source, len, (int) size - 1);
@@ -105,9 +104,9 @@ claim_entry(void)
 {
 	for (int i = 0; i < PROBES; i++)
 	{
-		uint64		ticket = pg_atomic_fetch_add_u64(&ring->next, 1);
-		Entry	   *entry = &ring->entries[ticket % RING_SIZE];
-		uint32		expected = ENTRY_FREE;
+		uint64 ticket = pg_atomic_fetch_add_u64(&ring->next, 1);
+		Entry *entry = &ring->entries[ticket % RING_SIZE];
+		uint32 expected = ENTRY_FREE;
 
 		if (pg_atomic_compare_exchange_u32(&entry->state, &expected,
 										   ENTRY_WRITING))
@@ -121,8 +120,8 @@ pfa_event_post(PfaEventLevel level, const char *component,
 			   const char *organization, int64 run_id, const char *code,
 			   const char *message, const char *context)
 {
-	Entry	   *entry;
-	PfaEvent   *event;
+	Entry *entry;
+	PfaEvent *event;
 
 	pfa_metrics_event(level);
 	if (ring == NULL || !OidIsValid(MyDatabaseId))
@@ -151,7 +150,8 @@ pfa_event_post(PfaEventLevel level, const char *component,
 	/* Half a jsonb text is none. */
 	copy_text(event->context, sizeof(event->context),
 			  context != NULL && strlen(context) < sizeof(event->context) ?
-			  context : NULL);
+				  context :
+				  NULL);
 	pg_write_barrier();
 	pg_atomic_write_u32(&entry->state, ENTRY_READY);
 
@@ -185,11 +185,11 @@ is_same(const PfaEvent *a, const PfaEvent *b)
 static int
 merge_equal(PfaEvent *events, int nevents)
 {
-	int			kept = 0;
+	int kept = 0;
 
 	for (int i = 0; i < nevents; i++)
 	{
-		int			same = 0;
+		int same = 0;
 
 		while (same < kept && !is_same(&events[same], &events[i]))
 			same++;
@@ -212,8 +212,8 @@ PfaEvent *
 pfa_event_take(int max, int *nevents)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	PfaEvent   *events;
-	int			n = 0;
+	PfaEvent *events;
+	int n = 0;
 
 	*nevents = 0;
 	if (ring == NULL || pg_atomic_read_u32(&ring->used) == 0)
@@ -221,8 +221,8 @@ pfa_event_take(int max, int *nevents)
 	events = palloc(sizeof(PfaEvent) * Min(max, RING_SIZE));
 	for (int i = 0; i < RING_SIZE && n < max; i++)
 	{
-		Entry	   *entry = &ring->entries[i];
-		uint32		state = pg_atomic_read_u32(&entry->state);
+		Entry *entry = &ring->entries[i];
+		uint32 state = pg_atomic_read_u32(&entry->state);
 
 		if (state != ENTRY_READY && state != ENTRY_TAKEN)
 			continue;
@@ -235,8 +235,7 @@ pfa_event_take(int max, int *nevents)
 											   ENTRY_TAKEN))
 				events[n++] = entry->event;
 		}
-		else if (state == ENTRY_READY &&
-				 entry->event.at + STALE_USECS < now &&
+		else if (state == ENTRY_READY && entry->event.at + STALE_USECS < now &&
 				 pg_atomic_compare_exchange_u32(&entry->state, &state,
 												ENTRY_WRITING))
 			set_free(entry);
@@ -251,7 +250,7 @@ pfa_event_taken(void)
 {
 	for (int i = 0; ring != NULL && i < RING_SIZE; i++)
 	{
-		Entry	   *entry = &ring->entries[i];
+		Entry *entry = &ring->entries[i];
 
 		if (pg_atomic_read_u32(&entry->state) == ENTRY_TAKEN &&
 			entry->event.database == MyDatabaseId)

@@ -19,14 +19,14 @@ typedef struct PfaEvent
 {
 	TimestampTz at;
 	PfaEventLevel level;
-	int64		run_id;			/* 0: none */
-	int64		repeats;		/* how often it happened, 1 or more */
-	Oid			database;
-	char		component[16];
-	char		code[32];
-	char		organization_id[64];	/* "": none */
-	char		message[480];
-	char		context[256];	/* jsonb text, "": none */
+	int64 run_id;  /* 0: none */
+	int64 repeats; /* how often it happened, 1 or more */
+	Oid database;
+	char component[16];
+	char code[32];
+	char organization_id[64]; /* "": none */
+	char message[480];
+	char context[256]; /* jsonb text, "": none */
 } PfaEvent;
 
 /*
@@ -34,10 +34,10 @@ typedef struct PfaEvent
  * context that does not fit is left out, a message is cut.  Neither may hold a
  * secret.  No line is written to the server log.
  */
-extern void pfa_event_post(PfaEventLevel level, const char *component,
-						   const char *organization, int64 run_id,
-						   const char *code, const char *message,
-						   const char *context);
+extern void
+pfa_event_post(PfaEventLevel level, const char *component,
+			   const char *organization, int64 run_id, const char *code,
+			   const char *message, const char *context);
 
 /*
  * The scheduler's side.  Take up to max events of this database, oldest first,
@@ -53,4 +53,4 @@ extern const char *pfa_event_level_name(PfaEventLevel level);
 extern void pfa_ring_shmem_request(void);
 extern void pfa_ring_shmem_startup(void);
 
-#endif							/* PFA_RING_H */
+#endif /* PFA_RING_H */

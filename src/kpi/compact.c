@@ -34,7 +34,7 @@
 #include "registry.h"
 
 /* Statements of one process between its compactions without a scheduler. */
-#define STATEMENTS_ALONE	100
+#define STATEMENTS_ALONE 100
 
 /* ---- deltas ---- */
 
@@ -44,7 +44,7 @@ take_deltas(Relation rel, Snapshot snapshot, PfaKpiSet *set)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	int			ntaken = 0;
+	int ntaken = 0;
 
 	while (ntaken < PFA_KPI_COMPACT_ROWS &&
 		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
@@ -64,9 +64,9 @@ take_deltas(Relation rel, Snapshot snapshot, PfaKpiSet *set)
 
 typedef struct HomeFinder
 {
-	Relation	rel;
-	Snapshot	snapshot;
-	PfaKpiSet  *set;
+	Relation rel;
+	Snapshot snapshot;
+	PfaKpiSet *set;
 } HomeFinder;
 
 /* Of rows with one key the first is the home, others are added to the group. */
@@ -74,7 +74,7 @@ static void
 find_home(TupleTableSlot *slot, void *arg)
 {
 	HomeFinder *finder = arg;
-	PfaKpiKey	key;
+	PfaKpiKey key;
 	PfaKpiGroup *group;
 
 	CHECK_FOR_INTERRUPTS();
@@ -87,8 +87,7 @@ find_home(TupleTableSlot *slot, void *arg)
 		group->has_home = true;
 		group->home = slot->tts_tid;
 	}
-	else if (pfa_kpi_try_delete(finder->rel, &slot->tts_tid,
-								finder->snapshot))
+	else if (pfa_kpi_try_delete(finder->rel, &slot->tts_tid, finder->snapshot))
 		pfa_kpi_row_add(finder->set, group, slot);
 }
 
@@ -96,13 +95,13 @@ find_home(TupleTableSlot *slot, void *arg)
 static void
 find_homes(Relation rel, Snapshot snapshot, PfaKpiSet *set)
 {
-	HomeFinder	finder = {rel, snapshot, set};
-	PfaKpiSet  *seen = pfa_kpi_set_create();
+	HomeFinder finder = {rel, snapshot, set};
+	PfaKpiSet *seen = pfa_kpi_set_create();
 
 	for (int i = 0; i < set->ngroups; i++)
 	{
-		PfaKpiKey	key = {0};
-		int			nseen = seen->ngroups;
+		PfaKpiKey key = {0};
+		int nseen = seen->ngroups;
 
 		key.organization = set->groups[i]->key.organization;
 		(void) pfa_kpi_set_enter(seen, &key);
@@ -115,9 +114,9 @@ find_homes(Relation rel, Snapshot snapshot, PfaKpiSet *set)
 
 typedef struct Updater
 {
-	Relation	rel;
-	Snapshot	snapshot;
-	EState	   *estate;
+	Relation rel;
+	Snapshot snapshot;
+	EState *estate;
 	ResultRelInfo *info;
 	TupleTableSlot *stored;
 	TupleTableSlot *formed;
@@ -127,7 +126,7 @@ typedef struct Updater
 static bool
 update_home(Updater *updater, PfaKpiGroup *group)
 {
-	Relation	rel = updater->rel;
+	Relation rel = updater->rel;
 	TM_FailureData failure;
 	LockTupleMode lock;
 	PfaUpdateIndexes indexes;
@@ -155,10 +154,10 @@ update_home(Updater *updater, PfaKpiGroup *group)
 static bool
 add_to_home(Updater *updater, PfaKpiGroup *group)
 {
-	PfaKpiSet  *both;
+	PfaKpiSet *both;
 	PfaKpiGroup *sum;
-	Numeric		part;
-	bool		whole = true;
+	Numeric part;
+	bool whole = true;
 
 	if (!table_tuple_fetch_row_version(updater->rel, &group->home,
 									   updater->snapshot, updater->stored))
@@ -182,8 +181,8 @@ add_to_home(Updater *updater, PfaKpiGroup *group)
 static int
 add_groups(Relation rel, Snapshot snapshot, PfaKpiSet *set)
 {
-	Updater		updater = {rel, snapshot};
-	int			nleft = 0;
+	Updater updater = {rel, snapshot};
+	int nleft = 0;
 
 	updater.estate = CreateExecutorState();
 	updater.info = makeNode(ResultRelInfo);
@@ -225,21 +224,21 @@ open_ours(const char *name)
 int
 pfa_kpi_compact_deltas(void)
 {
-	Relation	kpi = open_ours("pfa_kpi");
-	Relation	delta = open_ours("pfa_kpi_delta");
-	int			ntaken = 0;
-	Snapshot	snapshot;
+	Relation kpi = open_ours("pfa_kpi");
+	Relation delta = open_ours("pfa_kpi_delta");
+	int ntaken = 0;
+	Snapshot snapshot;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	snapshot = GetActiveSnapshot();
 	if (RelationGetNumberOfBlocks(delta) > 0)
 	{
-		PfaKpiSet  *set = pfa_kpi_set_create();
+		PfaKpiSet *set = pfa_kpi_set_create();
 
 		ntaken = take_deltas(delta, snapshot, set);
 		if (set->ngroups > 0)
 		{
-			int			nleft;
+			int nleft;
 
 			find_homes(kpi, snapshot, set);
 			nleft = add_groups(kpi, snapshot, set);
@@ -257,7 +256,7 @@ pfa_kpi_compact_deltas(void)
 void
 pfa_kpi_compact_without_scheduler(void)
 {
-	static int	nstatements;
+	static int nstatements;
 
 	/*
 	 * In a transaction that keeps one snapshot, rows that others have changed
@@ -289,7 +288,7 @@ count_mirror(Relation mirror, Snapshot snapshot, PfaKpiSet *set)
 {
 	TupleTableSlot *slot = table_slot_create(mirror, NULL);
 	TableScanDesc scan = table_beginscan(mirror, snapshot, 0, NULL);
-	int64		nrecords = 0;
+	int64 nrecords = 0;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
@@ -311,24 +310,26 @@ count_mirror(Relation mirror, Snapshot snapshot, PfaKpiSet *set)
 int64
 pfa_kpi_recount(void)
 {
-	Relation	mirror = table_open(pfa_extension_relation("pfa_mirror"),
-									ShareLock);
-	Relation	kpi = table_open(pfa_extension_relation("pfa_kpi"),
-								 ShareRowExclusiveLock);
-	Relation	delta = table_open(pfa_extension_relation("pfa_kpi_delta"),
-								   ShareRowExclusiveLock);
-	PfaKpiSet  *set = pfa_kpi_set_create();
-	PfaKpiSet  *facets;
-	Snapshot	snapshot;
-	int64		nrecords;
+	Relation mirror = table_open(pfa_extension_relation("pfa_mirror"),
+								 ShareLock);
+	Relation kpi = table_open(pfa_extension_relation("pfa_kpi"),
+							  ShareRowExclusiveLock);
+	Relation delta = table_open(pfa_extension_relation("pfa_kpi_delta"),
+								ShareRowExclusiveLock);
+	PfaKpiSet *set = pfa_kpi_set_create();
+	PfaKpiSet *facets;
+	Snapshot snapshot;
+	int64 nrecords;
 
 	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("cannot count the mirror anew in a transaction of isolation level %s",
-						XactIsoLevel == XACT_SERIALIZABLE ?
-						"serializable" : "repeatable read"),
-				 errdetail("Its snapshot does not see what was committed since.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg(
+				 "cannot count the mirror anew in a transaction of isolation level %s",
+				 XactIsoLevel == XACT_SERIALIZABLE ? "serializable" :
+													 "repeatable read"),
+			 errdetail("Its snapshot does not see what was committed since.")));
 	PushActiveSnapshot(GetTransactionSnapshot());
 	snapshot = GetActiveSnapshot();
 	delete_all(kpi, snapshot);

@@ -16,9 +16,9 @@ extern bool pfa_kpi_is_installed(void);
  * were added; call it again, in another transaction, while they are
  * PFA_KPI_COMPACT_ROWS.
  */
-#define PFA_KPI_COMPACT_ROWS	50000
+#define PFA_KPI_COMPACT_ROWS 50000
 
-extern int	pfa_kpi_compact_deltas(void);
+extern int pfa_kpi_compact_deltas(void);
 
 /*
  * For writers of the mirror: where no scheduler does it, compact now and then.
@@ -28,4 +28,4 @@ extern void pfa_kpi_compact_without_scheduler(void);
 /* Count the mirror anew, with writers locked out; how many records it has. */
 extern int64 pfa_kpi_recount(void);
 
-#endif							/* PFA_KPI_COMPACT_H */
+#endif /* PFA_KPI_COMPACT_H */

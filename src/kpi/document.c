@@ -22,8 +22,8 @@ static void
 add_drafts(PfaKpiSet *set, const char *organization_id, const char *user_id,
 		   int64 *states)
 {
-	PfaKpiSet  *records = pfa_kpi_set_create();
-	PfaKpiSet  *facets;
+	PfaKpiSet *records = pfa_kpi_set_create();
+	PfaKpiSet *facets;
 
 	pfa_kpi_drafts(records, organization_id, user_id, states);
 	facets = pfa_kpi_set_expand(records);
@@ -38,13 +38,13 @@ add_drafts(PfaKpiSet *set, const char *organization_id, const char *user_id,
 
 /* Groups of the facet by fewer columns: the others are cleared by reduce. */
 static PfaKpiSet *
-regroup(const PfaKpiSet *set, PfaKpiFacet facet, void (*reduce) (PfaKpiKey *key))
+regroup(const PfaKpiSet *set, PfaKpiFacet facet, void (*reduce)(PfaKpiKey *key))
 {
-	PfaKpiSet  *result = pfa_kpi_set_create();
+	PfaKpiSet *result = pfa_kpi_set_create();
 
 	for (int i = 0; i < set->ngroups; i++)
 	{
-		PfaKpiKey	key = set->groups[i]->key;
+		PfaKpiKey key = set->groups[i]->key;
 
 		if (key.facet != facet)
 			continue;
@@ -83,7 +83,7 @@ reduce_to_dor(PfaKpiKey *key)
 static void
 push_key(JsonbParseState **state, const char *key)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	value.type = jbvString;
 	value.val.string.val = unconstify(char *, key);
@@ -94,7 +94,7 @@ push_key(JsonbParseState **state, const char *key)
 static void
 push_text(JsonbParseState **state, const char *key, const PfaKpiText *text)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	push_key(state, key);
 	value.type = text->ptr == NULL ? jbvNull : jbvString;
@@ -110,7 +110,7 @@ push_text(JsonbParseState **state, const char *key, const PfaKpiText *text)
 static void
 push_number(JsonbParseState **state, const char *key, Numeric number)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	push_key(state, key);
 	value.type = number == NULL ? jbvNull : jbvNumeric;
@@ -128,7 +128,7 @@ push_count(JsonbParseState **state, const char *key, int64 count)
 static Numeric
 total_of(const PfaKpiSum *sum)
 {
-	Numeric		total;
+	Numeric total;
 
 	return pfa_kpi_sum_total(sum, &total) ? total : NULL;
 }
@@ -138,16 +138,15 @@ difference(Numeric a, Numeric b)
 {
 	if (a == NULL || b == NULL)
 		return NULL;
-	return DatumGetNumeric(DirectFunctionCall2(numeric_sub,
-											   NumericGetDatum(a),
+	return DatumGetNumeric(DirectFunctionCall2(numeric_sub, NumericGetDatum(a),
 											   NumericGetDatum(b)));
 }
 
 static Numeric
 average_of(const PfaKpiSum *sum)
 {
-	Numeric		total = total_of(sum);
-	Numeric		count = int64_to_numeric(pfa_kpi_sum_count(sum));
+	Numeric total = total_of(sum);
+	Numeric count = int64_to_numeric(pfa_kpi_sum_count(sum));
 
 	if (total == NULL)
 		return NULL;
@@ -173,14 +172,13 @@ static void
 push_variances(JsonbParseState **state, const char *forecast,
 			   const char *actual, const PfaKpiGroup *group)
 {
-	Numeric		plan = total_of(&group->sums[PFA_KPI_PLAN_COST]);
+	Numeric plan = total_of(&group->sums[PFA_KPI_PLAN_COST]);
 
 	push_number(state, forecast,
 				difference(total_of(&group->sums[PFA_KPI_FORECAST_COST]),
 						   plan));
 	push_number(state, actual,
-				difference(total_of(&group->sums[PFA_KPI_ACTUAL_COST]),
-						   plan));
+				difference(total_of(&group->sums[PFA_KPI_ACTUAL_COST]), plan));
 }
 
 /* ---- parts of the document ---- */
@@ -188,8 +186,8 @@ push_variances(JsonbParseState **state, const char *forecast,
 static void
 push_totals(JsonbParseState **state, const PfaKpiSet *set)
 {
-	PfaKpiSet  *totals = regroup(set, PFA_KPI_DOR, reduce_to_nothing);
-	PfaKpiKey	key = {.facet = PFA_KPI_DOR};
+	PfaKpiSet *totals = regroup(set, PFA_KPI_DOR, reduce_to_nothing);
+	PfaKpiKey key = {.facet = PFA_KPI_DOR};
 	PfaKpiGroup *group;
 
 	/* Without any record there is a group all the same. */
@@ -212,10 +210,10 @@ push_totals(JsonbParseState **state, const PfaKpiSet *set)
 static void
 push_states(JsonbParseState **state, const PfaKpiSet *set)
 {
-	int64		all = 0;
-	int64		discontinued = 0;
-	int64		actualized = 0;
-	int64		transferable = 0;
+	int64 all = 0;
+	int64 discontinued = 0;
+	int64 actualized = 0;
+	int64 transferable = 0;
 
 	for (int i = 0; i < set->ngroups; i++)
 	{
@@ -267,7 +265,8 @@ label_of(const PfaKpiGroup *group)
 	const PfaKpiKey *key = &group->key;
 
 	return key->category.ptr != NULL ? &key->category :
-		key->source.ptr != NULL ? &key->source : &key->dor;
+		key->source.ptr != NULL      ? &key->source :
+									   &key->dor;
 }
 
 /* Byte order, null last. */
@@ -276,7 +275,7 @@ compare_labels(const void *a, const void *b)
 {
 	const PfaKpiText *x = label_of(*(PfaKpiGroup *const *) a);
 	const PfaKpiText *y = label_of(*(PfaKpiGroup *const *) b);
-	int			order;
+	int order;
 
 	if (x->ptr == NULL || y->ptr == NULL)
 		return (x->ptr == NULL) - (y->ptr == NULL);
@@ -308,14 +307,12 @@ push_breakdown(JsonbParseState **state, const char *key, const char *label,
 }
 
 Jsonb *
-pfa_kpi_document(Oid schema, const char *organization_id,
-				 const char *user_id)
+pfa_kpi_document(Oid schema, const char *organization_id, const char *user_id)
 {
-	PfaKpiSet  *set = pfa_kpi_read_set(schema, organization_id,
-									   PFA_KPI_STATE);
+	PfaKpiSet *set = pfa_kpi_read_set(schema, organization_id, PFA_KPI_STATE);
 	JsonbParseState *state = NULL;
-	PfaKpiText	organization = {organization_id, strlen(organization_id)};
-	int64		states[PFA_NSTATES] = {0};
+	PfaKpiText organization = {organization_id, strlen(organization_id)};
+	int64 states[PFA_NSTATES] = {0};
 	JsonbValue *document;
 
 	add_drafts(set, organization_id, user_id, states);

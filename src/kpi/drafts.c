@@ -20,37 +20,36 @@
 #include "kpi/drafts.h"
 
 /* Columns that the KPI are made of. */
-static const PfaMirrorAttribute kpi_columns[] = {
-	PFA_MIRROR_CATEGORY,
-	PFA_MIRROR_SOURCE,
-	PFA_MIRROR_DOR,
-	PFA_MIRROR_MONTHLY_RATE,
-	PFA_MIRROR_PLAN_COST,
-	PFA_MIRROR_FORECAST_COST,
-	PFA_MIRROR_ACTUAL_COST,
-	PFA_MIRROR_IS_ACTUALIZED,
-	PFA_MIRROR_IS_DISCONTINUED,
-	PFA_MIRROR_IS_FUNDS_TRANSFERABLE
-};
+static const PfaMirrorAttribute kpi_columns[] =
+	{PFA_MIRROR_CATEGORY,
+	 PFA_MIRROR_SOURCE,
+	 PFA_MIRROR_DOR,
+	 PFA_MIRROR_MONTHLY_RATE,
+	 PFA_MIRROR_PLAN_COST,
+	 PFA_MIRROR_FORECAST_COST,
+	 PFA_MIRROR_ACTUAL_COST,
+	 PFA_MIRROR_IS_ACTUALIZED,
+	 PFA_MIRROR_IS_DISCONTINUED,
+	 PFA_MIRROR_IS_FUNDS_TRANSFERABLE};
 
 typedef struct Drafts
 {
 	MemoryContext context;
 	const char *organization_id;
-	PfaRead		mirror;
+	PfaRead mirror;
 	ScanKeyData keys[2];
 	const PfaMirrorColumn *columns[lengthof(kpi_columns)];
-	uint64		masks[lengthof(kpi_columns)];
-	PfaKpiSet  *set;
-	int64	   *states;
-	Datum		blank_values[PFA_MIRROR_NATTS];
-	bool		blank_nulls[PFA_MIRROR_NATTS];
+	uint64 masks[lengthof(kpi_columns)];
+	PfaKpiSet *set;
+	int64 *states;
+	Datum blank_values[PFA_MIRROR_NATTS];
+	bool blank_nulls[PFA_MIRROR_NATTS];
 } Drafts;
 
 static void
 find_columns(Drafts *drafts)
 {
-	int			ncolumns;
+	int ncolumns;
 	const PfaMirrorColumn *columns = pfa_mirror_columns(&ncolumns);
 
 	for (size_t i = 0; i < lengthof(kpi_columns); i++)
@@ -60,8 +59,8 @@ find_columns(Drafts *drafts)
 			if (columns[j].attno == kpi_columns[i])
 			{
 				drafts->columns[i] = &columns[j];
-				drafts->masks[i] = UINT64CONST(1) <<
-					pfa_mirror_column_number(&columns[j]);
+				drafts->masks[i] = UINT64CONST(1)
+					<< pfa_mirror_column_number(&columns[j]);
 			}
 		}
 	}
@@ -72,7 +71,7 @@ static bool
 find_record(Drafts *drafts, const PfaOverlay *overlay)
 {
 	MemoryContext record = CurrentMemoryContext;
-	bool		found;
+	bool found;
 
 	pfa_key_text(&drafts->keys[1], 2, BTEqualStrategyNumber,
 				 PointerGetDatum(cstring_to_text_with_len(overlay->pfa_id,
@@ -96,9 +95,9 @@ derive_touched(const Drafts *drafts, const PfaMerged *merged, uint64 touched,
 	for (size_t i = 0; i < lengthof(kpi_columns); i++)
 	{
 		const PfaMirrorColumn *column = drafts->columns[i];
-		int			at = kpi_columns[i] - 1;
+		int at = kpi_columns[i] - 1;
 		const PfaJsonbItem *item;
-		JsonbValue	value;
+		JsonbValue value;
 
 		if (!(touched & drafts->masks[i]))
 			continue;
@@ -123,11 +122,11 @@ static void
 add_record(Drafts *drafts, const PfaOverlay *layers, int nlayers)
 {
 	TupleTableSlot *slot = drafts->mirror.slot;
-	Datum		values[PFA_MIRROR_NATTS];
-	bool		nulls[PFA_MIRROR_NATTS];
-	PfaMerged	merged;
-	uint64		touched = 0;
-	uint64		wanted = 0;
+	Datum values[PFA_MIRROR_NATTS];
+	bool nulls[PFA_MIRROR_NATTS];
+	PfaMerged merged;
+	uint64 touched = 0;
+	uint64 wanted = 0;
 
 	if (!find_record(drafts, &layers[0]))
 		return;
@@ -150,17 +149,16 @@ add_record(Drafts *drafts, const PfaOverlay *layers, int nlayers)
 }
 
 void
-pfa_kpi_drafts(PfaKpiSet *set, const char *organization_id,
-			   const char *user_id, int64 *states)
+pfa_kpi_drafts(PfaKpiSet *set, const char *organization_id, const char *user_id,
+			   int64 *states)
 {
-	Drafts		drafts = {0};
+	Drafts drafts = {0};
 	PfaOverlays overlays;
 	PfaOverlayList list = {0};
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext record;
 
-	pfa_overlays_open(&overlays, organization_id, user_id,
-					  GetActiveSnapshot());
+	pfa_overlays_open(&overlays, organization_id, user_id, GetActiveSnapshot());
 	pfa_overlays_touching(&overlays, PFA_TOUCHED_ANY, &list);
 	pfa_overlays_close(&overlays);
 	if (list.n == 0)
@@ -179,7 +177,7 @@ pfa_kpi_drafts(PfaKpiSet *set, const char *organization_id,
 								   ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < list.n;)
 	{
-		int			end = pfa_overlay_end(&list, i);
+		int end = pfa_overlay_end(&list, i);
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(record);

@@ -19,4 +19,4 @@
 extern void pfa_kpi_drafts(PfaKpiSet *set, const char *organization_id,
 						   const char *user_id, int64 *states);
 
-#endif							/* PFA_KPI_DRAFTS_H */
+#endif /* PFA_KPI_DRAFTS_H */

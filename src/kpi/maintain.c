@@ -21,15 +21,15 @@
 static int
 compact_once(void)
 {
-	int			ndeltas = 0;
+	int ndeltas = 0;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED;
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	(void) set_config_option("lock_timeout", "1s", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	pgstat_report_activity(STATE_RUNNING, NULL);
 	if (OidIsValid(pfa_extension_oid(true)) && pfa_kpi_is_installed())
 		ndeltas = pfa_kpi_compact_deltas();
@@ -43,7 +43,7 @@ long
 pfa_kpi_maintain(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	long		wait;
+	long wait;
 
 	while (compact_once() >= PFA_KPI_COMPACT_ROWS)
 		CHECK_FOR_INTERRUPTS();

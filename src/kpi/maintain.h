@@ -14,4 +14,4 @@
  */
 extern long pfa_kpi_maintain(void);
 
-#endif							/* PFA_KPI_MAINTAIN_H */
+#endif /* PFA_KPI_MAINTAIN_H */

@@ -44,60 +44,55 @@
 #include "kpi/refresh.h"
 #include "registry.h"
 
-#define MIN_GAP_MS		2000
-#define SYNCING_GAP_MS	30000
-#define SYNCING_LOOK_MS	1000
-#define GAP_FACTOR		4
-#define RETRY_MS		10000
-#define MAX_DOUBLINGS	5
+#define MIN_GAP_MS      2000
+#define SYNCING_GAP_MS  30000
+#define SYNCING_LOOK_MS 1000
+#define GAP_FACTOR      4
+#define RETRY_MS        10000
+#define MAX_DOUBLINGS   5
 
 /*
  * A view that another session has locked is worth a short wait only: the
  * scheduler has other work, and comes back.
  */
-#define LOCK_TIMEOUT	"500ms"
+#define LOCK_TIMEOUT "500ms"
 
-static const char *const refresh_text[PFA_NMVS][2] = {
-	[PFA_MV_KPI_STATS] = {
-		"REFRESH MATERIALIZED VIEW @.@.mv_pfa_kpi_stats",
-		"REFRESH MATERIALIZED VIEW CONCURRENTLY @.@.mv_pfa_kpi_stats"
-	},
-	[PFA_MV_TIMELINE_BOUNDS] = {
-		"REFRESH MATERIALIZED VIEW @.@.mv_pfa_timeline_bounds",
-		"REFRESH MATERIALIZED VIEW CONCURRENTLY @.@.mv_pfa_timeline_bounds"
-	}
-};
+static const char *const refresh_text[PFA_NMVS][2] =
+	{[PFA_MV_KPI_STATS] =
+		 {"REFRESH MATERIALIZED VIEW @.@.mv_pfa_kpi_stats",
+		  "REFRESH MATERIALIZED VIEW CONCURRENTLY @.@.mv_pfa_kpi_stats"},
+	 [PFA_MV_TIMELINE_BOUNDS] =
+		 {"REFRESH MATERIALIZED VIEW @.@.mv_pfa_timeline_bounds",
+		  "REFRESH MATERIALIZED VIEW CONCURRENTLY @.@.mv_pfa_timeline_bounds"}};
 
-static const char *const index_text[PFA_NMVS] = {
-	[PFA_MV_KPI_STATS] =
-		"CREATE UNIQUE INDEX ON @.@.mv_pfa_kpi_stats "
-		"(organization_id, category, source) NULLS NOT DISTINCT",
-	[PFA_MV_TIMELINE_BOUNDS] =
-		"CREATE UNIQUE INDEX ON @.@.mv_pfa_timeline_bounds (organization_id)"
-};
+static const char *const index_text[PFA_NMVS] =
+	{[PFA_MV_KPI_STATS] =
+		 "CREATE UNIQUE INDEX ON @.@.mv_pfa_kpi_stats "
+		 "(organization_id, category, source) NULLS NOT DISTINCT",
+	 [PFA_MV_TIMELINE_BOUNDS] =
+		 "CREATE UNIQUE INDEX ON @.@.mv_pfa_timeline_bounds (organization_id)"};
 
-static const char *const count_text[PFA_NMVS] = {
-	[PFA_MV_KPI_STATS] =
-		"SELECT pg_catalog.count(*) FROM @.@.mv_pfa_kpi_stats",
-	[PFA_MV_TIMELINE_BOUNDS] =
-		"SELECT pg_catalog.count(*) FROM @.@.mv_pfa_timeline_bounds"
-};
+static const char *const count_text[PFA_NMVS] =
+	{[PFA_MV_KPI_STATS] =
+		 "SELECT pg_catalog.count(*) FROM @.@.mv_pfa_kpi_stats",
+	 [PFA_MV_TIMELINE_BOUNDS] =
+		 "SELECT pg_catalog.count(*) FROM @.@.mv_pfa_timeline_bounds"};
 
 /* What the scheduler remembers of its attempts. */
 static struct
 {
-	TimestampTz ended_at;		/* of the last refresh */
-	int64		took_us;
-	int			failures;		/* in a row */
+	TimestampTz ended_at; /* of the last refresh */
+	int64 took_us;
+	int failures; /* in a row */
 	TimestampTz failed_at;
-}			state;
+} state;
 
 /* ---- a view ---- */
 
 static bool
 try_lock(Oid view)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, view, 0);
 	return LockAcquire(&tag, ExclusiveLock, false, true) !=
@@ -108,9 +103,9 @@ try_lock(Oid view)
 static bool
 is_usable(Oid oid)
 {
-	Relation	index = index_open(oid, AccessShareLock);
+	Relation index = index_open(oid, AccessShareLock);
 	Form_pg_index form = index->rd_index;
-	bool		usable;
+	bool usable;
 
 	usable = form->indisunique && form->indimmediate && form->indisvalid &&
 		index->rd_rel->relam == BTREE_AM_OID &&
@@ -123,8 +118,8 @@ is_usable(Oid oid)
 static bool
 has_usable_index(Relation view)
 {
-	List	   *indexes = RelationGetIndexList(view);
-	ListCell   *cell;
+	List *indexes = RelationGetIndexList(view);
+	ListCell *cell;
 
 	foreach(cell, indexes)
 	{
@@ -137,7 +132,7 @@ has_usable_index(Relation view)
 static void
 look_at_view(Oid oid, bool *populated, bool *usable)
 {
-	Relation	view = table_open(oid, AccessShareLock);
+	Relation view = table_open(oid, AccessShareLock);
 
 	*populated = RelationIsPopulated(view);
 	*usable = has_usable_index(view);
@@ -154,7 +149,7 @@ run(const char *text)
 static int64
 count_rows(PfaMv view)
 {
-	int64		rows;
+	int64 rows;
 
 	(void) pfa_spi_execute(count_text[view], 0, NULL, NULL, NULL, false);
 	rows = pfa_spi_get_int64(0, 1);
@@ -186,11 +181,11 @@ has_changed(PfaMv view)
 void
 pfa_mv_refresh(PfaMv view, PfaRefreshResult *result)
 {
-	Oid			oid = pfa_extension_relation(pfa_mv_name(view));
+	Oid oid = pfa_extension_relation(pfa_mv_name(view));
 	TimestampTz start = GetCurrentTimestamp();
 	PfaMvState view_state;
-	bool		populated;
-	bool		usable;
+	bool populated;
+	bool usable;
 
 	memset(result, 0, sizeof(*result));
 	look_at_view(oid, &populated, &usable);
@@ -271,15 +266,15 @@ static TimestampTz
 earliest(void)
 {
 	TimestampTz time = 0;
-	int64		gap_ms = is_syncing() ? SYNCING_GAP_MS : MIN_GAP_MS;
+	int64 gap_ms = is_syncing() ? SYNCING_GAP_MS : MIN_GAP_MS;
 
 	if (state.ended_at != 0)
-		time = state.ended_at + Max(gap_ms * 1000,
-									GAP_FACTOR * state.took_us);
+		time = state.ended_at + Max(gap_ms * 1000, GAP_FACTOR * state.took_us);
 	if (state.failures > 0)
-		time = Max(time, state.failed_at +
-				   ((int64) RETRY_MS * 1000 <<
-					Min(state.failures - 1, MAX_DOUBLINGS)));
+		time = Max(time,
+				   state.failed_at +
+					   ((int64) RETRY_MS * 1000
+						<< Min(state.failures - 1, MAX_DOUBLINGS)));
 	return time;
 }
 
@@ -297,9 +292,10 @@ due_at(const PfaMvChanges *changes)
 		if (!changes->changed[i])
 			continue;
 		pfa_mv_state_read(i, &view_state);
-		time = changes->requested || view_state.refreshed_at == 0 ? 0 :
+		time = changes->requested || view_state.refreshed_at == 0 ?
+			0 :
 			view_state.refreshed_at +
-			(int64) pfa_guc_view_refresh_interval * USECS_PER_SEC;
+				(int64) pfa_guc_view_refresh_interval * USECS_PER_SEC;
 		due = Min(due, time);
 	}
 	return due;
@@ -311,7 +307,7 @@ look(void)
 {
 	PfaMvChanges changes;
 	TimestampTz due = DT_NOEND;
-	long		wait;
+	long wait;
 
 	if (pfa_guc_view_refresh_interval == 0)
 		return -1;
@@ -345,9 +341,9 @@ refresh_all(void)
 		begin();
 		if (OidIsValid(pfa_extension_oid(true)))
 		{
-			(void) set_config_option("lock_timeout", LOCK_TIMEOUT,
-									 PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_LOCAL, true, 0, false);
+			(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
+									 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+									 false);
 			pfa_mv_refresh(i, &result);
 		}
 		commit();
@@ -362,13 +358,14 @@ report(const ErrorData *edata)
 	if (OidIsValid(pfa_extension_oid(true)))
 	{
 		if (edata != NULL)
-			pfa_event_write(ERROR, "kpi", NULL, 0, "refresh_failed",
-							psprintf("could not refresh the materialized views: %s",
-									 edata->message), NULL);
+			pfa_event_write(
+				ERROR, "kpi", NULL, 0, "refresh_failed",
+				psprintf("could not refresh the materialized views: %s",
+						 edata->message),
+				NULL);
 		else
 			pfa_event_write(INFO, "kpi", NULL, 0, "refresh_recovered",
-							"the materialized views are refreshed again",
-							NULL);
+							"the materialized views are refreshed again", NULL);
 	}
 	commit();
 }
@@ -377,7 +374,7 @@ static bool
 try_refresh(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	ErrorData  *volatile edata = NULL;
+	ErrorData *volatile edata = NULL;
 
 	PG_TRY();
 	{
@@ -407,7 +404,7 @@ long
 pfa_mv_refresh_due(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	long		wait = look();
+	long wait = look();
 	TimestampTz start = GetCurrentTimestamp();
 
 	MemoryContextSwitchTo(caller);

@@ -10,10 +10,10 @@
 
 typedef struct PfaRefreshResult
 {
-	bool		refreshed;
-	bool		busy;			/* not, as somebody else is refreshing it */
-	int64		rows;			/* of the view now; -1: not populated */
-	int64		duration_us;	/* of this refresh */
+	bool refreshed;
+	bool busy;         /* not, as somebody else is refreshing it */
+	int64 rows;        /* of the view now; -1: not populated */
+	int64 duration_us; /* of this refresh */
 } PfaRefreshResult;
 
 /*
@@ -32,4 +32,4 @@ extern void pfa_mv_refresh(PfaMv view, PfaRefreshResult *result);
  */
 extern long pfa_mv_refresh_due(void);
 
-#endif							/* PFA_KPI_REFRESH_H */
+#endif /* PFA_KPI_REFRESH_H */

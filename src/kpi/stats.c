@@ -20,8 +20,8 @@
 #include "registry.h"
 
 /* With more deltas than this, have them compacted; not more often than that. */
-#define MANY_DELTAS		32
-#define WAKE_MS			250
+#define MANY_DELTAS 32
+#define WAKE_MS     250
 
 /* Columns of pfa_kpi_stats(). */
 enum
@@ -60,8 +60,8 @@ enum
 /* A row in the making. */
 typedef struct Row
 {
-	Datum	   *values;
-	bool	   *nulls;
+	Datum *values;
+	bool *nulls;
 } Row;
 
 /* ---- values ---- */
@@ -70,7 +70,8 @@ static void
 put_text(Row *row, int at, const PfaKpiText *text)
 {
 	row->nulls[at] = text->ptr == NULL;
-	row->values[at] = text->ptr == NULL ? (Datum) 0 :
+	row->values[at] = text->ptr == NULL ?
+		(Datum) 0 :
 		PointerGetDatum(cstring_to_text_with_len(text->ptr, text->len));
 }
 
@@ -91,7 +92,7 @@ put_int64(Row *row, int at, int64 value)
 static void
 put_total(Row *row, int at, const PfaKpiSum *sum)
 {
-	Numeric		total;
+	Numeric total;
 
 	row->nulls[at] = !pfa_kpi_sum_total(sum, &total);
 	row->values[at] = row->nulls[at] ? (Datum) 0 : NumericGetDatum(total);
@@ -101,13 +102,14 @@ put_total(Row *row, int at, const PfaKpiSum *sum)
 static void
 put_average(Row *row, int at, const PfaKpiSum *sum)
 {
-	Numeric		total;
+	Numeric total;
 
 	row->nulls[at] = !pfa_kpi_sum_total(sum, &total);
 	if (!row->nulls[at])
-		row->values[at] =
-			DirectFunctionCall2(numeric_div, NumericGetDatum(total),
-								NumericGetDatum(int64_to_numeric(pfa_kpi_sum_count(sum))));
+		row->values[at] = DirectFunctionCall2(numeric_div,
+											  NumericGetDatum(total),
+											  NumericGetDatum(int64_to_numeric(
+												  pfa_kpi_sum_count(sum))));
 }
 
 /* Difference of two columns of the row; null where one of them is. */
@@ -141,10 +143,10 @@ ask_for_compaction(int ndeltas)
 PfaKpiSet *
 pfa_kpi_read_set(Oid schema, const char *organization_id, PfaKpiFacet max)
 {
-	PfaKpiSet  *set = pfa_kpi_set_create();
+	PfaKpiSet *set = pfa_kpi_set_create();
 
-	ask_for_compaction(pfa_kpi_read(schema, organization_id, max,
-									GetActiveSnapshot(), set));
+	ask_for_compaction(
+		pfa_kpi_read(schema, organization_id, max, GetActiveSnapshot(), set));
 	return set;
 }
 
@@ -172,12 +174,13 @@ form_stats(Row *row, const PfaKpiGroup *group)
 /* The answer for the organization last asked about: rows come in runs. */
 typedef struct Allowed
 {
-	PfaKpiText	organization;
-	bool		answer;
+	PfaKpiText organization;
+	bool answer;
 } Allowed;
 
 static bool
-is_allowed(PfaKpiFilter filter, Allowed *allowed, const PfaKpiText *organization)
+is_allowed(PfaKpiFilter filter, Allowed *allowed,
+		   const PfaKpiText *organization)
 {
 	if (allowed->organization.ptr == NULL ||
 		allowed->organization.len != organization->len ||
@@ -191,24 +194,24 @@ is_allowed(PfaKpiFilter filter, Allowed *allowed, const PfaKpiText *organization
 }
 
 void
-pfa_kpi_stats_rows(Oid schema, const char *organization_id,
-				   PfaKpiFilter filter, Tuplestorestate *rows, TupleDesc desc)
+pfa_kpi_stats_rows(Oid schema, const char *organization_id, PfaKpiFilter filter,
+				   Tuplestorestate *rows, TupleDesc desc)
 {
-	PfaKpiSet  *set = pfa_kpi_read_set(schema, organization_id,
-									   PFA_KPI_CATEGORY_SOURCE);
+	PfaKpiSet *set = pfa_kpi_read_set(schema, organization_id,
+									  PFA_KPI_CATEGORY_SOURCE);
 	MemoryContext caller = MemoryContextSwitchTo(set->row);
-	Datum		values[STATS_NATTS];
-	bool		nulls[STATS_NATTS];
-	Row			row = {values, nulls};
-	Allowed		allowed = {0};
+	Datum values[STATS_NATTS];
+	bool nulls[STATS_NATTS];
+	Row row = {values, nulls};
+	Allowed allowed = {0};
 
 	for (int i = 0; i < set->ngroups; i++)
 	{
 		const PfaKpiGroup *group = set->groups[i];
 
 		if (group->records == 0 ||
-			(filter != NULL && !is_allowed(filter, &allowed,
-										   &group->key.organization)))
+			(filter != NULL &&
+			 !is_allowed(filter, &allowed, &group->key.organization)))
 			continue;
 		form_stats(&row, group);
 		tuplestore_putvalues(rows, desc, values, nulls);
@@ -244,11 +247,11 @@ form_facet(Row *row, const PfaKpiGroup *group)
 void
 pfa_kpi_facet_rows(Oid schema, Tuplestorestate *rows, TupleDesc desc)
 {
-	PfaKpiSet  *set = pfa_kpi_read_set(schema, NULL, PFA_KPI_STATE);
+	PfaKpiSet *set = pfa_kpi_read_set(schema, NULL, PFA_KPI_STATE);
 	MemoryContext caller = MemoryContextSwitchTo(set->row);
-	Datum		values[FACET_NATTS];
-	bool		nulls[FACET_NATTS];
-	Row			row = {values, nulls};
+	Datum values[FACET_NATTS];
+	bool nulls[FACET_NATTS];
+	Row row = {values, nulls};
 
 	for (int i = 0; i < set->ngroups; i++)
 	{

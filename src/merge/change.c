@@ -15,9 +15,9 @@
 #include "merge/change.h"
 
 /* Longest text of a column without an index, and longest number, in bytes. */
-#define MAX_TEXT	10000
-#define MAX_NUMBER	100
-#define MAX_REASON	10000
+#define MAX_TEXT   10000
+#define MAX_NUMBER 100
+#define MAX_REASON 10000
 
 /* ---- one value ---- */
 
@@ -39,12 +39,11 @@ is_blank(const PfaJsonbItem *item)
 static void
 report_type(const char *pfa_id, const PfaEditField *field)
 {
-	static const char *const wanted[] = {
-		[PFA_KIND_TEXT] = "a string",
-		[PFA_KIND_NUMBER] = "a number",
-		[PFA_KIND_DATE] = "a date, a string of the form \"YYYY-MM-DD\"",
-		[PFA_KIND_BOOLEAN] = "true or false"
-	};
+	static const char *const wanted[] =
+		{[PFA_KIND_TEXT] = "a string",
+		 [PFA_KIND_NUMBER] = "a number",
+		 [PFA_KIND_DATE] = "a date, a string of the form \"YYYY-MM-DD\"",
+		 [PFA_KIND_BOOLEAN] = "true or false"};
 
 	ereport(ERROR,
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -60,10 +59,11 @@ check_text(const char *pfa_id, const PfaEditField *field,
 {
 	const PfaMirrorColumn *column = pfa_mirror_column(field->key,
 													  field->key_len);
-	uint32		limit = MAX_TEXT;
+	uint32 limit = MAX_TEXT;
 
-	if (column != NULL && (column->attno == PFA_MIRROR_CATEGORY ||
-						   column->attno == PFA_MIRROR_SOURCE))
+	if (column != NULL &&
+		(column->attno == PFA_MIRROR_CATEGORY ||
+		 column->attno == PFA_MIRROR_SOURCE))
 		limit = PFA_MIRROR_MAX_KEY;
 	if (item->len > limit)
 		ereport(ERROR,
@@ -78,8 +78,8 @@ static void
 check_number(const char *pfa_id, const PfaEditField *field,
 			 const PfaJsonbItem *item)
 {
-	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out,
-														   PointerGetDatum(item->value)));
+	char *text = DatumGetCString(
+		DirectFunctionCall1(numeric_out, PointerGetDatum(item->value)));
 
 	if (strlen(text) > MAX_NUMBER)
 		ereport(ERROR,
@@ -93,7 +93,7 @@ check_number(const char *pfa_id, const PfaEditField *field,
 static bool
 fits_kind(PfaKind kind, const PfaJsonbItem *item)
 {
-	int32		days;
+	int32 days;
 
 	switch (kind)
 	{
@@ -142,18 +142,22 @@ find_writable(const PfaFieldTable *fields, const char *pfa_id,
 											   item->key_len);
 
 	if (field == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("record \"%s\": unknown field \"%s\"", pfa_id,
-						pnstrdup(item->key, item->key_len)),
-				 errhint("Fields are the keys of pfa_field_mapping; names are case-sensitive.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("record \"%s\": unknown field \"%s\"", pfa_id,
+					pnstrdup(item->key, item->key_len)),
+			 errhint(
+				 "Fields are the keys of pfa_field_mapping; names are case-sensitive.")));
 	if (!field->writable)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("record \"%s\": field \"%s\" cannot be edited",
-						pfa_id, field->key),
-				 errdetail("pfa_field_mapping has no write_name for it."),
-				 errhint("Fields that can be edited are listed by pfa_organization_config.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("record \"%s\": field \"%s\" cannot be edited", pfa_id,
+					field->key),
+			 errdetail("pfa_field_mapping has no write_name for it."),
+			 errhint(
+				 "Fields that can be edited are listed by pfa_organization_config.")));
 	return field;
 }
 
@@ -163,8 +167,7 @@ parse_delta(const PfaFieldTable *fields, PfaChange *change,
 {
 	const JsonbContainer *container = (const JsonbContainer *) delta->value;
 
-	if (delta->type != JENTRY_ISCONTAINER ||
-		!(container->header & JB_FOBJECT))
+	if (delta->type != JENTRY_ISCONTAINER || !(container->header & JB_FOBJECT))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("record \"%s\": \"delta\" must be an object",
@@ -187,11 +190,11 @@ static char *
 parse_string(const PfaJsonbItem *item, int position, uint32 limit)
 {
 	if (item->type != JENTRY_ISSTRING || item->len == 0 || item->len > limit)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("modification %d: \"%s\" must be a string of 1 to %u bytes",
-						position + 1, pnstrdup(item->key, item->key_len),
-						limit)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("modification %d: \"%s\" must be a string of 1 to %u bytes",
+					position + 1, pnstrdup(item->key, item->key_len), limit)));
 	return pnstrdup(item->value, item->len);
 }
 
@@ -210,12 +213,13 @@ parse_members(const PfaFieldTable *fields, PfaChange *change,
 	const PfaJsonbItem *id = pfa_jsonb_find(items, n, "pfaId");
 
 	if (id == NULL || delta == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("modification %d has no \"%s\"",
-						change->position + 1,
-						id == NULL ? "pfaId" : "delta"),
-				 errhint("A modification is {\"pfaId\": \"...\", \"delta\": {...}, \"changeReason\": \"...\"}.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("modification %d has no \"%s\"", change->position + 1,
+					id == NULL ? "pfaId" : "delta"),
+			 errhint(
+				 "A modification is {\"pfaId\": \"...\", \"delta\": {...}, \"changeReason\": \"...\"}.")));
 	change->pfa_id = parse_string(id, change->position, PFA_MIRROR_MAX_KEY);
 	change->id_len = id->len;
 	for (int i = 0; i < n; i++)
@@ -228,12 +232,14 @@ parse_members(const PfaFieldTable *fields, PfaChange *change,
 													 MAX_REASON);
 		}
 		else if (&items[i] != id && &items[i] != delta)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("modification %d has an unknown member \"%s\"",
-							change->position + 1,
-							pnstrdup(items[i].key, items[i].key_len)),
-					 errhint("A modification is {\"pfaId\": \"...\", \"delta\": {...}, \"changeReason\": \"...\"}.")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("modification %d has an unknown member \"%s\"",
+						change->position + 1,
+						pnstrdup(items[i].key, items[i].key_len)),
+				 errhint(
+					 "A modification is {\"pfaId\": \"...\", \"delta\": {...}, \"changeReason\": \"...\"}.")));
 	}
 	parse_delta(fields, change, delta);
 }
@@ -244,7 +250,7 @@ parse_change(const PfaFieldTable *fields, PfaChange *change,
 {
 	const JsonbContainer *container = value->val.binary.data;
 	PfaJsonbItem *items;
-	int			n;
+	int n;
 
 	if (value->type != jbvBinary || !(container->header & JB_FOBJECT))
 		ereport(ERROR,
@@ -271,13 +277,15 @@ compare_changes(const void *a, const void *b)
 PfaChange *
 pfa_changes_parse(const PfaFieldTable *fields, Jsonb *modifications, int *n)
 {
-	PfaChange  *changes;
+	PfaChange *changes;
 
 	if (!JB_ROOT_IS_ARRAY(modifications) || JB_ROOT_IS_SCALAR(modifications))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("modifications must be an array of objects"),
-				 errhint("For example '[{\"pfaId\": \"...\", \"delta\": {...}}]'.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("modifications must be an array of objects"),
+			 errhint(
+				 "For example '[{\"pfaId\": \"...\", \"delta\": {...}}]'.")));
 	*n = JB_ROOT_COUNT(modifications);
 	if (*n == 0 || *n > PFA_MAX_CHANGES)
 		ereport(ERROR,
@@ -296,11 +304,12 @@ pfa_changes_parse(const PfaFieldTable *fields, Jsonb *modifications, int *n)
 	for (int i = 1; i < *n; i++)
 	{
 		if (compare_changes(&changes[i - 1], &changes[i]) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("record \"%s\" occurs more than once in modifications",
-							changes[i].pfa_id),
-					 errhint("Put all its fields into one \"delta\".")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("record \"%s\" occurs more than once in modifications",
+						changes[i].pfa_id),
+				 errhint("Put all its fields into one \"delta\".")));
 	}
 	return changes;
 }
@@ -317,23 +326,20 @@ get_date(const PfaJsonbItem *items, int n, const char *key, int32 *days)
 }
 
 void
-pfa_change_check_periods(const char *pfa_id,
-						 const PfaJsonbItem *record, int nrecord,
-						 const PfaJsonbItem *change, int nchange,
+pfa_change_check_periods(const char *pfa_id, const PfaJsonbItem *record,
+						 int nrecord, const PfaJsonbItem *change, int nchange,
 						 const char *hint)
 {
-	static const char *const periods[][2] = {
-		{"originalStart", "originalEnd"},
-		{"forecastStart", "forecastEnd"},
-		{"actualStart", "actualEnd"}
-	};
+	static const char *const periods[][2] = {{"originalStart", "originalEnd"},
+											 {"forecastStart", "forecastEnd"},
+											 {"actualStart", "actualEnd"}};
 
 	for (int i = 0; i < lengthof(periods); i++)
 	{
 		const char *start_key = periods[i][0];
 		const char *end_key = periods[i][1];
-		int32		start;
-		int32		end;
+		int32 start;
+		int32 end;
 
 		if (pfa_jsonb_find(change, nchange, start_key) == NULL &&
 			pfa_jsonb_find(change, nchange, end_key) == NULL)
@@ -342,11 +348,12 @@ pfa_change_check_periods(const char *pfa_id,
 			get_date(record, nrecord, end_key, &end) && end < start)
 			ereport(ERROR,
 					(errcode(ERRCODE_CHECK_VIOLATION),
-					 errmsg("record \"%s\": \"%s\" is before \"%s\"",
-							pfa_id, end_key, start_key),
+					 errmsg("record \"%s\": \"%s\" is before \"%s\"", pfa_id,
+							end_key, start_key),
 					 errdetail("It would end on %.10s and start on %.10s.",
 							   pfa_jsonb_find(record, nrecord, end_key)->value,
-							   pfa_jsonb_find(record, nrecord, start_key)->value),
+							   pfa_jsonb_find(record, nrecord, start_key)
+								   ->value),
 					 errhint("%s", hint)));
 	}
 }

@@ -25,13 +25,13 @@
 #include "merge/record.h"
 
 /* Concurrent calls of one user that draft and drop one record in turn. */
-#define MAX_ATTEMPTS	100
+#define MAX_ATTEMPTS 100
 
 /* A record, and what its user sees without the draft. */
 typedef struct Beneath
 {
 	PfaMirrorRecord record;
-	PfaMerged	merged;
+	PfaMerged merged;
 	PfaOverlayList layers;
 } Beneath;
 
@@ -45,23 +45,22 @@ typedef struct Sources
 typedef struct Outcome
 {
 	const char *pfa_id;
-	uint32		id_len;
-	int64		modification_id;	/* 0: the record has no draft now */
-	int64		version;
+	uint32 id_len;
+	int64 modification_id; /* 0: the record has no draft now */
+	int64 version;
 } Outcome;
 
 /* ---- answers ---- */
 
 /* Keys, entries, two numbers and paddings; the id comes on top. */
-#define OUTCOME_ROOM	128
+#define OUTCOME_ROOM 128
 
 static Size
 write_outcome(char *out, const Outcome *outcome)
 {
 	PfaJsonbItem items[3];
 
-	pfa_jsonb_set_string(&items[0], "pfaId", outcome->pfa_id,
-						 outcome->id_len);
+	pfa_jsonb_set_string(&items[0], "pfaId", outcome->pfa_id, outcome->id_len);
 	if (outcome->modification_id == 0)
 	{
 		pfa_jsonb_set_null(&items[1], "version");
@@ -84,8 +83,8 @@ write_outcomes(char *out, const Outcome *outcomes, int n)
 
 	pfa_jsonb_begin_array(&target, out, n);
 	for (int i = 0; i < n; i++)
-		pfa_jsonb_placed(&target, write_outcome(pfa_jsonb_place(&target),
-												&outcomes[i]));
+		pfa_jsonb_placed(&target,
+						 write_outcome(pfa_jsonb_place(&target), &outcomes[i]));
 	return pfa_jsonb_end(&target);
 }
 
@@ -94,16 +93,16 @@ write_outcomes(char *out, const Outcome *outcomes, int n)
  * length, the one that the alphabet puts second.
  */
 static Jsonb *
-make_answer(const char *session_id, const char *what,
-			const Outcome *outcomes, int n)
+make_answer(const char *session_id, const char *what, const Outcome *outcomes,
+			int n)
 {
-	bool		list_first = pfa_jsonb_compare_keys(what, strlen(what),
-													"sessionId", 9) < 0;
+	bool list_first = pfa_jsonb_compare_keys(what, strlen(what), "sessionId",
+											 9) < 0;
 	const char *keys[2];
 	PfaJsonbItem session;
 	PfaJsonbTarget target;
-	Size		room = OUTCOME_ROOM;
-	Jsonb	   *answer;
+	Size room = OUTCOME_ROOM;
+	Jsonb *answer;
 
 	for (int i = 0; i < n; i++)
 		room += OUTCOME_ROOM + outcomes[i].id_len;
@@ -120,8 +119,8 @@ make_answer(const char *session_id, const char *what,
 	pfa_jsonb_begin_object(&target, VARDATA(answer), keys, 2);
 	if (!list_first)
 		pfa_jsonb_put(&target, &session);
-	pfa_jsonb_placed(&target, write_outcomes(pfa_jsonb_place(&target),
-											 outcomes, n));
+	pfa_jsonb_placed(&target,
+					 write_outcomes(pfa_jsonb_place(&target), outcomes, n));
 	if (list_first)
 		pfa_jsonb_put(&target, &session);
 	SET_VARSIZE(answer, VARHDRSZ + pfa_jsonb_end(&target));
@@ -129,10 +128,10 @@ make_answer(const char *session_id, const char *what,
 }
 
 static Jsonb *
-answer_drafts(const char *session_id, const char *what,
-			  const PfaDraft *drafts, int n)
+answer_drafts(const char *session_id, const char *what, const PfaDraft *drafts,
+			  int n)
 {
-	Outcome    *outcomes = palloc0(sizeof(Outcome) * Max(n, 1));
+	Outcome *outcomes = palloc0(sizeof(Outcome) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 	{
@@ -170,13 +169,14 @@ static bool
 read_beneath(Beneath *beneath, const PfaDraftOwner *owner, Sources *sources,
 			 const char *pfa_id, uint32 id_len)
 {
-	int			n;
+	int n;
 
 	memset(beneath, 0, sizeof(*beneath));
-	if (!pfa_mirror_reader_find(&sources->reader, &beneath->record,
-								pfa_id, id_len))
+	if (!pfa_mirror_reader_find(&sources->reader, &beneath->record, pfa_id,
+								id_len))
 		return false;
-	pfa_overlays_of_record(&sources->overlays, pfa_id, id_len, &beneath->layers);
+	pfa_overlays_of_record(&sources->overlays, pfa_id, id_len,
+						   &beneath->layers);
 	n = beneath->layers.n;
 	if (n > 0 && beneath->layers.items[n - 1].state == PFA_STATE_MODIFIED)
 		n--;
@@ -189,9 +189,10 @@ read_beneath(Beneath *beneath, const PfaDraftOwner *owner, Sources *sources,
 static PfaJsonbItem
 beneath_value(const Beneath *beneath, const PfaJsonbItem *key)
 {
-	const PfaJsonbItem *found =
-		pfa_jsonb_find(beneath->merged.items, beneath->merged.nitems,
-					   pnstrdup(key->key, key->key_len));
+	const PfaJsonbItem *found = pfa_jsonb_find(beneath->merged.items,
+											   beneath->merged.nitems,
+											   pnstrdup(key->key,
+														key->key_len));
 	PfaJsonbItem value = *key;
 
 	value.type = found == NULL ? JENTRY_ISNULL : found->type;
@@ -206,9 +207,9 @@ beneath_value(const Beneath *beneath, const PfaJsonbItem *key)
 typedef struct Content
 {
 	PfaJsonbItem *delta;
-	int			ndelta;
+	int ndelta;
 	PfaJsonbItem *base;
-	int			nbase;
+	int nbase;
 } Content;
 
 static PfaJsonbItem *
@@ -227,7 +228,7 @@ open_items(const Jsonb *object, int *n)
 static void
 drop_equal(Content *content, const PfaChange *change, const Beneath *beneath)
 {
-	int			kept = 0;
+	int kept = 0;
 
 	for (int i = 0; i < content->ndelta; i++)
 	{
@@ -248,15 +249,15 @@ drop_equal(Content *content, const PfaChange *change, const Beneath *beneath)
 static void
 complete_base(Content *content, const Beneath *beneath)
 {
-	PfaJsonbItem *base = palloc(sizeof(PfaJsonbItem) *
-								Max(content->ndelta, 1));
+	PfaJsonbItem *base = palloc(sizeof(PfaJsonbItem) * Max(content->ndelta, 1));
 
 	for (int i = 0; i < content->ndelta; i++)
 	{
 		const PfaJsonbItem *item = &content->delta[i];
-		const PfaJsonbItem *known =
-			pfa_jsonb_find(content->base, content->nbase,
-						   pnstrdup(item->key, item->key_len));
+		const PfaJsonbItem *known = pfa_jsonb_find(content->base,
+												   content->nbase,
+												   pnstrdup(item->key,
+															item->key_len));
 
 		base[i] = known != NULL ? *known : beneath_value(beneath, item);
 	}
@@ -271,8 +272,8 @@ same_items(const PfaJsonbItem *a, int na, const PfaJsonbItem *b, int nb)
 		return false;
 	for (int i = 0; i < na; i++)
 	{
-		if (pfa_jsonb_compare_keys(a[i].key, a[i].key_len,
-								   b[i].key, b[i].key_len) != 0 ||
+		if (pfa_jsonb_compare_keys(a[i].key, a[i].key_len, b[i].key,
+								   b[i].key_len) != 0 ||
 			!pfa_jsonb_same_value(&a[i], &b[i]))
 			return false;
 	}
@@ -290,7 +291,7 @@ static bool
 is_unchanged(const PfaDraft *draft, const Content *content,
 			 const PfaChange *change, const char *session_id)
 {
-	int			n;
+	int n;
 	PfaJsonbItem *stored = open_items(draft->delta, &n);
 
 	return same_items(stored, n, content->delta, content->ndelta) &&
@@ -304,21 +305,20 @@ check_result(const Beneath *beneath, const PfaChange *change,
 			 const Content *content)
 {
 	PfaJsonbItem *items = beneath->merged.items;
-	int			n = beneath->merged.nitems;
+	int n = beneath->merged.nitems;
 
 	pfa_merge_items(&items, &n, content->delta, content->ndelta);
-	pfa_change_check_periods(change->pfa_id, items, n,
-							 change->items, change->nitems,
-							 "Change both in one delta.");
+	pfa_change_check_periods(change->pfa_id, items, n, change->items,
+							 change->nitems, "Change both in one delta.");
 }
 
 /* Store what has become of the draft; false: a concurrent call was first. */
 static bool
-store_draft(const PfaDraftOwner *owner, PfaDraft *draft,
-			const Content *content, const PfaChange *change,
-			const char *session_id, const Beneath *beneath)
+store_draft(const PfaDraftOwner *owner, PfaDraft *draft, const Content *content,
+			const PfaChange *change, const char *session_id,
+			const Beneath *beneath)
 {
-	bool		stored = draft->modification_id != 0;
+	bool stored = draft->modification_id != 0;
 
 	if (content->ndelta == 0)
 	{
@@ -356,22 +356,23 @@ make_record_context(void)
 
 /* What the user sees of the record without the draft, as it is now. */
 static void
-read_now(Beneath *beneath, const PfaDraftOwner *owner,
-		 const PfaChange *change)
+read_now(Beneath *beneath, const PfaDraftOwner *owner, const PfaChange *change)
 {
-	Sources		sources;
-	bool		found;
+	Sources sources;
+	bool found;
 
 	open_sources(&sources, owner);
 	found = read_beneath(beneath, owner, &sources, change->pfa_id,
 						 change->id_len);
 	close_sources(&sources);
 	if (!found)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("record \"%s\" does not exist in organization \"%s\"",
-						change->pfa_id, owner->organization_id),
-				 errhint("New records are made in PEMS; a sync brings them here.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("record \"%s\" does not exist in organization \"%s\"",
+					change->pfa_id, owner->organization_id),
+			 errhint(
+				 "New records are made in PEMS; a sync brings them here.")));
 }
 
 /*
@@ -383,17 +384,17 @@ static bool
 try_change(const PfaDraftOwner *owner, const PfaChange *change,
 		   const char *session_id, Outcome *outcome)
 {
-	Beneath		beneath;
-	PfaDraft	draft = {0};
-	Content		content;
+	Beneath beneath;
+	PfaDraft draft = {0};
+	Content content;
 
 	if (!pfa_draft_lock(owner, change->pfa_id, &draft))
 		memset(&draft, 0, sizeof(draft));
 	read_now(&beneath, owner, change);
 	content.delta = open_items(draft.delta, &content.ndelta);
 	content.base = open_items(draft.base, &content.nbase);
-	pfa_merge_items(&content.delta, &content.ndelta,
-					change->items, change->nitems);
+	pfa_merge_items(&content.delta, &content.ndelta, change->items,
+					change->nitems);
 	drop_equal(&content, change, &beneath);
 	complete_base(&content, &beneath);
 	check_result(&beneath, change, &content);
@@ -416,20 +417,23 @@ save_change(const PfaDraftOwner *owner, const PfaChange *change,
 		if (try_change(owner, change, session_id, outcome))
 			return;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not save the draft of record \"%s\" due to concurrent drafts",
-					change->pfa_id)));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+		 errmsg(
+			 "could not save the draft of record \"%s\" due to concurrent drafts",
+			 change->pfa_id)));
 }
 
 Jsonb *
 pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
 			   Jsonb *modifications)
 {
-	int			n;
-	PfaChange  *changes = pfa_changes_parse(pfa_field_table(owner->organization_id),
-											modifications, &n);
-	Outcome    *outcomes = palloc0(sizeof(Outcome) * n);
+	int n;
+	PfaChange *changes = pfa_changes_parse(pfa_field_table(
+											   owner->organization_id),
+										   modifications, &n);
+	Outcome *outcomes = palloc0(sizeof(Outcome) * n);
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext record = make_record_context();
 
@@ -454,20 +458,18 @@ pfa_draft_save(const PfaDraftOwner *owner, const char *session_id,
  * makes a conflict of it.
  */
 static void
-check_draft(const PfaDraftOwner *owner, Sources *sources,
-			const PfaDraft *draft)
+check_draft(const PfaDraftOwner *owner, Sources *sources, const PfaDraft *draft)
 {
-	Beneath		beneath;
-	int			n;
+	Beneath beneath;
+	int n;
 	PfaJsonbItem *delta = open_items(draft->delta, &n);
 
-	if (!read_beneath(&beneath, owner, sources, draft->pfa_id,
-					  draft->id_len))
+	if (!read_beneath(&beneath, owner, sources, draft->pfa_id, draft->id_len))
 		return;
 	pfa_merge_items(&beneath.merged.items, &beneath.merged.nitems, delta, n);
-	pfa_change_check_periods(draft->pfa_id, beneath.merged.items,
-							 beneath.merged.nitems, delta, n,
-							 "The record has changed since. Draft both dates anew, or discard the draft with pfa_discard.");
+	pfa_change_check_periods(
+		draft->pfa_id, beneath.merged.items, beneath.merged.nitems, delta, n,
+		"The record has changed since. Draft both dates anew, or discard the draft with pfa_discard.");
 }
 
 Jsonb *
@@ -475,9 +477,9 @@ pfa_draft_commit(const PfaDraftOwner *owner, const char *session_id)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext record = make_record_context();
-	Sources		sources;
-	PfaDraft   *drafts;
-	int			n;
+	Sources sources;
+	PfaDraft *drafts;
+	int n;
 
 	drafts = pfa_drafts_lock(owner, session_id, &n);
 	open_sources(&sources, owner);
@@ -500,8 +502,8 @@ Jsonb *
 pfa_draft_discard(const PfaDraftOwner *owner, const char *session_id,
 				  Datum pfa_ids, bool have_ids)
 {
-	PfaDraft   *drafts;
-	int			n;
+	PfaDraft *drafts;
+	int n;
 
 	drafts = pfa_drafts_discard(owner, session_id, pfa_ids, have_ids, &n);
 	return answer_drafts(session_id, "discarded", drafts, n);

@@ -17,14 +17,14 @@
 
 #include "merge/filter.h"
 
-#define MAX_VALUES	1000
-#define MAX_SEARCH	1000
+#define MAX_VALUES 1000
+#define MAX_SEARCH 1000
 
 typedef enum FilterType
 {
-	FILTER_TEXT,				/* a string, or an array of them */
+	FILTER_TEXT, /* a string, or an array of them */
 	FILTER_BOOLEAN,
-	FILTER_FROM,				/* a date */
+	FILTER_FROM, /* a date */
 	FILTER_TO,
 	FILTER_STATE,
 	FILTER_SEARCH
@@ -34,9 +34,9 @@ typedef enum FilterType
 static const struct
 {
 	const char *name;
-	FilterType	type;
+	FilterType type;
 	const char *key;
-}			known_filters[] = {
+} known_filters[] = {
 	{"category", FILTER_TEXT, "category"},
 	{"class", FILTER_TEXT, "class"},
 	{"dor", FILTER_TEXT, "dor"},
@@ -102,12 +102,15 @@ get_strings(const char *name, const char *wanted, const PfaJsonbItem *item,
 		if (*n == 0 || *n > MAX_VALUES)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("filter \"%s\" must have 1 to %d values",
-							name, MAX_VALUES),
+					 errmsg("filter \"%s\" must have 1 to %d values", name,
+							MAX_VALUES),
 					 errdetail("It has %d.", *n)));
 		strings = palloc(sizeof(JsonbValue) * *n);
 		for (int i = 0; i < *n; i++)
-			strings[i] = *getIthJsonbValueFromContainer(unconstify(JsonbContainer *, container), i);
+			strings[i] =
+				*getIthJsonbValueFromContainer(unconstify(JsonbContainer *,
+														  container),
+											   i);
 	}
 	for (int i = 0; i < *n; i++)
 	{
@@ -127,8 +130,8 @@ add_condition(PfaFilter *filter, const char *key, PfaFilterOp op, int nvalues)
 	condition->op = op;
 	condition->nvalues = nvalues;
 	condition->values = palloc(sizeof(Datum) * nvalues);
-	filter->columns |=
-		UINT64CONST(1) << pfa_mirror_column_number(condition->column);
+	filter->columns |= UINT64CONST(1)
+		<< pfa_mirror_column_number(condition->column);
 	return condition;
 }
 
@@ -136,15 +139,15 @@ static void
 parse_text(PfaFilter *filter, const char *name, const char *key,
 		   const PfaJsonbItem *item)
 {
-	int			n;
+	int n;
 	JsonbValue *strings = get_strings(name, "a string or an array of strings",
 									  item, &n);
 	PfaCondition *condition = add_condition(filter, key, PFA_FILTER_EQ, n);
 
 	for (int i = 0; i < n; i++)
-		condition->values[i] =
-			PointerGetDatum(cstring_to_text_with_len(strings[i].val.string.val,
-													 strings[i].val.string.len));
+		condition->values[i] = PointerGetDatum(
+			cstring_to_text_with_len(strings[i].val.string.val,
+									 strings[i].val.string.len));
 }
 
 static void
@@ -153,15 +156,15 @@ parse_boolean(PfaFilter *filter, const char *name, const char *key,
 {
 	if (item->type != JENTRY_ISBOOL_TRUE && item->type != JENTRY_ISBOOL_FALSE)
 		report_value(name, "true or false");
-	add_condition(filter, key, PFA_FILTER_EQ, 1)->values[0] =
-		BoolGetDatum(item->type == JENTRY_ISBOOL_TRUE);
+	add_condition(filter, key, PFA_FILTER_EQ, 1)->values[0] = BoolGetDatum(
+		item->type == JENTRY_ISBOOL_TRUE);
 }
 
 static void
-parse_date(PfaFilter *filter, const char *name, const char *key,
-		   PfaFilterOp op, const PfaJsonbItem *item)
+parse_date(PfaFilter *filter, const char *name, const char *key, PfaFilterOp op,
+		   const PfaJsonbItem *item)
 {
-	int32		days;
+	int32 days;
 
 	if (item->type != JENTRY_ISSTRING ||
 		!pfa_mirror_parse_date(item->value, item->len, &days))
@@ -174,12 +177,12 @@ parse_state(PfaFilter *filter, const char *name, const PfaJsonbItem *item)
 {
 	static const char *const wanted =
 		"one or several of pristine, modified, pending_sync, syncing, synced, conflict, error";
-	int			n;
+	int n;
 	JsonbValue *strings = get_strings(name, wanted, item, &n);
 
 	for (int i = 0; i < n; i++)
 	{
-		int			state;
+		int state;
 
 		for (state = 0; state < PFA_NSTATES; state++)
 		{
@@ -199,12 +202,11 @@ static void
 parse_search(PfaFilter *filter, const char *name, const PfaJsonbItem *item)
 {
 	if (item->type != JENTRY_ISSTRING || item->len > MAX_SEARCH)
-		report_value(name, psprintf("a string of at most %d bytes",
-									MAX_SEARCH));
+		report_value(name,
+					 psprintf("a string of at most %d bytes", MAX_SEARCH));
 	if (item->len == 0)
-		return;					/* part of any text */
-	filter->search = str_tolower(item->value, item->len,
-								 DEFAULT_COLLATION_OID);
+		return; /* part of any text */
+	filter->search = str_tolower(item->value, item->len, DEFAULT_COLLATION_OID);
 	filter->search_len = strlen(filter->search);
 	filter->columns |= PFA_TOUCHED_ANY;
 }
@@ -212,7 +214,7 @@ parse_search(PfaFilter *filter, const char *name, const PfaJsonbItem *item)
 static void
 parse_filter(PfaFilter *filter, const PfaJsonbItem *item)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(known_filters); i++)
 	{
@@ -229,8 +231,8 @@ parse_filter(PfaFilter *filter, const PfaJsonbItem *item)
 					   item);
 			break;
 		case FILTER_BOOLEAN:
-			parse_boolean(filter, known_filters[i].name,
-						  known_filters[i].key, item);
+			parse_boolean(filter, known_filters[i].name, known_filters[i].key,
+						  item);
 			break;
 		case FILTER_FROM:
 			parse_date(filter, known_filters[i].name, known_filters[i].key,
@@ -253,14 +255,16 @@ void
 pfa_filter_parse(PfaFilter *filter, Jsonb *filters)
 {
 	PfaJsonbItem *items;
-	int			n;
+	int n;
 
 	memset(filter, 0, sizeof(*filter));
 	if (!JB_ROOT_IS_OBJECT(filters))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("filters must be a JSON object"),
-				 errhint("For example '{\"category\": \"Cranes\"}'; '{}' is all records.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("filters must be a JSON object"),
+			 errhint(
+				 "For example '{\"category\": \"Cranes\"}'; '{}' is all records.")));
 	items = palloc(sizeof(PfaJsonbItem) * Max(JB_ROOT_COUNT(filters), 1));
 	n = pfa_jsonb_members(&filters->root, items);
 	for (int i = 0; i < n; i++)
@@ -272,8 +276,8 @@ pfa_filter_parse(PfaFilter *filter, Jsonb *filters)
 static bool
 same_text(Datum a, Datum b)
 {
-	text	   *x = DatumGetTextPP(a);
-	text	   *y = DatumGetTextPP(b);
+	text *x = DatumGetTextPP(a);
+	text *y = DatumGetTextPP(b);
 
 	return VARSIZE_ANY_EXHDR(x) == VARSIZE_ANY_EXHDR(y) &&
 		memcmp(VARDATA_ANY(x), VARDATA_ANY(y), VARSIZE_ANY_EXHDR(x)) == 0;
@@ -325,11 +329,12 @@ contains(const char *text, uint32 len, const char *needle, uint32 needle_len,
 {
 	for (uint32 start = 0; start + needle_len <= len; start++)
 	{
-		uint32		i = 0;
+		uint32 i = 0;
 
 		while (i < needle_len &&
-			   (fold ? (char) pg_ascii_tolower((unsigned char) text[start + i]) :
-				text[start + i]) == needle[i])
+			   (fold ?
+					(char) pg_ascii_tolower((unsigned char) text[start + i]) :
+					text[start + i]) == needle[i])
 			i++;
 		if (i == needle_len)
 			return true;
@@ -340,14 +345,14 @@ contains(const char *text, uint32 len, const char *needle, uint32 needle_len,
 static bool
 search_text(const PfaFilter *filter, const char *text, uint32 len)
 {
-	char	   *lower;
-	bool		found;
+	char *lower;
+	bool found;
 
 	if (is_ascii(text, len))
 		return contains(text, len, filter->search, filter->search_len, true);
 	lower = str_tolower(text, len, DEFAULT_COLLATION_OID);
-	found = contains(lower, strlen(lower), filter->search,
-					 filter->search_len, false);
+	found = contains(lower, strlen(lower), filter->search, filter->search_len,
+					 false);
 	pfree(lower);
 	return found;
 }
@@ -371,8 +376,8 @@ bool
 pfa_filter_search(const PfaFilter *filter, const JsonbContainer *data)
 {
 	PfaJsonbItem *items;
-	int			n;
-	bool		found;
+	int n;
+	bool found;
 
 	if (filter->search == NULL)
 		return true;

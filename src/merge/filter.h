@@ -14,7 +14,7 @@
 
 typedef enum PfaFilterOp
 {
-	PFA_FILTER_EQ,				/* one of the values */
+	PFA_FILTER_EQ, /* one of the values */
 	PFA_FILTER_GE,
 	PFA_FILTER_LE
 } PfaFilterOp;
@@ -24,32 +24,32 @@ typedef struct PfaCondition
 {
 	const PfaMirrorColumn *column;
 	PfaFilterOp op;
-	int			nvalues;
-	Datum	   *values;			/* text, date or boolean, as the column */
+	int nvalues;
+	Datum *values; /* text, date or boolean, as the column */
 } PfaCondition;
 
-#define PFA_MAX_CONDITIONS	16
+#define PFA_MAX_CONDITIONS 16
 
 typedef struct PfaFilter
 {
 	PfaCondition conditions[PFA_MAX_CONDITIONS];
-	int			nconditions;
-	uint32		states;			/* a bit each PfaSyncState; 0: any */
-	const char *search;			/* in lower case, or NULL */
-	uint32		search_len;
-	uint64		columns;		/* changes of these matter, see
+	int nconditions;
+	uint32 states;      /* a bit each PfaSyncState; 0: any */
+	const char *search; /* in lower case, or NULL */
+	uint32 search_len;
+	uint64 columns; /* changes of these matter, see
 								 * pfa_mirror_touched */
 } PfaFilter;
 
 /* An error names the filter and what would do. */
 extern void pfa_filter_parse(PfaFilter *filter, Jsonb *filters);
 
-extern bool pfa_condition_matches(const PfaCondition *condition, Datum value,
-								  bool isnull);
+extern bool
+pfa_condition_matches(const PfaCondition *condition, Datum value, bool isnull);
 
 /* The search text alone. */
-extern bool pfa_filter_search(const PfaFilter *filter,
-							  const JsonbContainer *data);
+extern bool
+pfa_filter_search(const PfaFilter *filter, const JsonbContainer *data);
 extern bool pfa_filter_search_items(const PfaFilter *filter,
 									const PfaJsonbItem *items, int n);
 
@@ -59,4 +59,4 @@ pfa_filter_state(const PfaFilter *filter, PfaSyncState state)
 	return filter->states == 0 || (filter->states & (1u << state)) != 0;
 }
 
-#endif							/* PFA_FILTER_H */
+#endif /* PFA_FILTER_H */

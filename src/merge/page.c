@@ -33,40 +33,40 @@
 #include "merge/scan.h"
 
 /* Largest allocation, and free memory in all, that malloc keeps; bytes. */
-#define KEPT_BLOCK	(1024 * 1024)
-#define KEPT_MEMORY	(4 * 1024 * 1024)
+#define KEPT_BLOCK  (1024 * 1024)
+#define KEPT_MEMORY (4 * 1024 * 1024)
 
 /* Attribute number of pfa_sync_state. */
-#define STATE_LAST_SUCCESS	3
+#define STATE_LAST_SUCCESS 3
 
 /* A record of the page, or one that may become one. */
 typedef struct Row
 {
-	PfaScanRow	scan;
+	PfaScanRow scan;
 	const PfaOverlay *layers;
-	int			nlayers;
+	int nlayers;
 } Row;
 
 typedef struct Listing
 {
 	const PfaPageRequest *request;
-	Snapshot	snapshot;
+	Snapshot snapshot;
 	PfaOverlays overlays;
-	PfaSortKey	after;
-	bool		has_after;
+	PfaSortKey after;
+	bool has_after;
 
 	/* records with overlays that move them, by id */
 	PfaOverlayList moving;
-	PfaId	   *moved;
-	int			nmoved;
+	PfaId *moved;
+	int nmoved;
 
 	/* those of them that the filter lets through, in order */
-	Row		   *passed;
-	int			npassed;
+	Row *passed;
+	int npassed;
 
-	Row		   *rows;			/* one more than the page has, if there is one */
-	int			nrows;
-	int64		total;
+	Row *rows; /* one more than the page has, if there is one */
+	int nrows;
+	int64 total;
 } Listing;
 
 /* ---- moved records ---- */
@@ -74,11 +74,11 @@ typedef struct Listing
 static uint64
 moving_columns(const PfaPageRequest *request)
 {
-	uint64		columns = request->filter.columns;
+	uint64 columns = request->filter.columns;
 
 	if (request->sort.column != NULL)
-		columns |= UINT64CONST(1) <<
-			pfa_mirror_column_number(request->sort.column);
+		columns |= UINT64CONST(1)
+			<< pfa_mirror_column_number(request->sort.column);
 	return columns;
 }
 
@@ -86,7 +86,7 @@ moving_columns(const PfaPageRequest *request)
 static PfaSyncState
 top_state(const PfaOverlay *layers, int nlayers)
 {
-	int			top = nlayers - 1;
+	int top = nlayers - 1;
 
 	while (top > 0 && layers[top].state == PFA_STATE_SYNCED)
 		top--;
@@ -111,19 +111,18 @@ ruled_out(const PfaFilter *filter, const PfaOverlay *layers, int nlayers)
 
 		for (int j = nlayers - 1; j >= 0; j--)
 		{
-			JsonbValue	buffer;
+			JsonbValue buffer;
 			JsonbValue *value;
-			Datum		datum;
-			bool		isnull;
+			Datum datum;
+			bool isnull;
 
 			if (layers[j].state == PFA_STATE_SYNCED)
 				continue;
-			value = getKeyJsonValueFromContainer(&layers[j].delta->root,
-												 key, strlen(key), &buffer);
+			value = getKeyJsonValueFromContainer(&layers[j].delta->root, key,
+												 strlen(key), &buffer);
 			if (value == NULL)
 				continue;
-			datum = pfa_mirror_derive_column(condition->column, value,
-											 &isnull);
+			datum = pfa_mirror_derive_column(condition->column, value, &isnull);
 			if (!pfa_condition_matches(condition, datum, isnull))
 				return true;
 			break;
@@ -138,7 +137,7 @@ merged_column(const PfaMerged *merged, const PfaMirrorColumn *column,
 {
 	const PfaJsonbItem *item = pfa_jsonb_find(merged->items, merged->nitems,
 											  column->key);
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (item == NULL)
 		return pfa_mirror_derive_column(column, NULL, isnull);
@@ -149,15 +148,15 @@ merged_column(const PfaMerged *merged, const PfaMirrorColumn *column,
 static bool
 merged_matches(const PfaFilter *filter, const PfaMerged *merged)
 {
-	if (!pfa_filter_state(filter, merged->top == NULL ? PFA_STATE_PRISTINE :
-						  merged->top->state))
+	if (!pfa_filter_state(filter,
+						  merged->top == NULL ? PFA_STATE_PRISTINE :
+												merged->top->state))
 		return false;
 	for (int i = 0; i < filter->nconditions; i++)
 	{
-		bool		isnull;
-		Datum		value = merged_column(merged,
-										  filter->conditions[i].column,
-										  &isnull);
+		bool isnull;
+		Datum value = merged_column(merged, filter->conditions[i].column,
+									&isnull);
 
 		if (!pfa_condition_matches(&filter->conditions[i], value, isnull))
 			return false;
@@ -171,11 +170,11 @@ judge_moved(Listing *listing, const PfaMirrorRecord *record,
 			const PfaOverlay *layers, int nlayers)
 {
 	const PfaPageRequest *request = listing->request;
-	PfaMerged	merged;
-	Row		   *row;
+	PfaMerged merged;
+	Row *row;
 
-	pfa_merge(&merged, request->organization_id, &record->data->root,
-			  layers, nlayers);
+	pfa_merge(&merged, request->organization_id, &record->data->root, layers,
+			  nlayers);
 	if (!merged_matches(&request->filter, &merged))
 		return;
 	row = &listing->passed[listing->npassed++];
@@ -197,8 +196,8 @@ find_moved(Listing *listing, int *ncandidates)
 {
 	const PfaPageRequest *request = listing->request;
 	PfaOverlayList *moving = &listing->moving;
-	PfaId	   *candidates;
-	int			end;
+	PfaId *candidates;
+	int end;
 
 	if (request->filter.states != 0)
 		pfa_overlays_all(&listing->overlays, moving);
@@ -210,7 +209,7 @@ find_moved(Listing *listing, int *ncandidates)
 	*ncandidates = 0;
 	for (int first = 0; first < moving->n; first = end)
 	{
-		PfaId		id;
+		PfaId id;
 
 		end = pfa_overlay_end(moving, first);
 		id.bytes = moving->items[first].pfa_id;
@@ -235,7 +234,7 @@ judge_candidates(Listing *listing, const PfaId *candidates, int n)
 {
 	PfaOverlayList list = {0};
 	PfaMirrorReader reader;
-	int			first = 0;
+	int first = 0;
 
 	if (n == 0)
 		return;
@@ -245,7 +244,7 @@ judge_candidates(Listing *listing, const PfaId *candidates, int n)
 	listing->passed = palloc(sizeof(Row) * n);
 	for (int i = 0; i < n; i++)
 	{
-		int			end = pfa_overlay_end(&list, first);
+		int end = pfa_overlay_end(&list, first);
 		PfaMirrorRecord record;
 
 		CHECK_FOR_INTERRUPTS();
@@ -266,16 +265,17 @@ static void
 mix(Listing *listing, const PfaScanResult *unmoved)
 {
 	const PfaSort *sort = &listing->request->sort;
-	int			limit = listing->request->page_size + 1;
-	int			i = 0;
-	int			j = 0;
+	int limit = listing->request->page_size + 1;
+	int i = 0;
+	int j = 0;
 
 	while (listing->has_after && i < listing->npassed &&
 		   pfa_sort_compare(sort, &listing->passed[i].scan.key,
 							&listing->after) <= 0)
 		i++;
 	listing->rows = palloc0(sizeof(Row) * limit);
-	while (listing->nrows < limit && (i < listing->npassed || j < unmoved->nrows))
+	while (listing->nrows < limit &&
+		   (i < listing->npassed || j < unmoved->nrows))
 	{
 		if (j == unmoved->nrows ||
 			(i < listing->npassed &&
@@ -293,8 +293,8 @@ find_rows(Listing *listing)
 	const PfaPageRequest *request = listing->request;
 	PfaScanRequest scan = {0};
 	PfaScanResult unmoved = {0};
-	PfaId	   *candidates;
-	int			n;
+	PfaId *candidates;
+	int n;
 
 	candidates = find_moved(listing, &n);
 	judge_candidates(listing, candidates, n);
@@ -321,8 +321,8 @@ find_rows(Listing *listing)
 static int
 compare_row_ids(const void *a, const void *b)
 {
-	const Row  *x = *(Row *const *) a;
-	const Row  *y = *(Row *const *) b;
+	const Row *x = *(Row *const *) a;
+	const Row *y = *(Row *const *) b;
 
 	return pfa_compare_ids(x->scan.record.id, x->scan.record.id_len,
 						   y->scan.record.id, y->scan.record.id_len);
@@ -332,11 +332,11 @@ compare_row_ids(const void *a, const void *b)
 static void
 find_overlays(Listing *listing, int nrows)
 {
-	Row		  **plain = palloc(sizeof(Row *) * Max(nrows, 1));
-	PfaId	   *ids = palloc(sizeof(PfaId) * Max(nrows, 1));
+	Row **plain = palloc(sizeof(Row *) * Max(nrows, 1));
+	PfaId *ids = palloc(sizeof(PfaId) * Max(nrows, 1));
 	PfaOverlayList list = {0};
-	int			n = 0;
-	int			first = 0;
+	int n = 0;
+	int first = 0;
 
 	for (int i = 0; i < nrows; i++)
 	{
@@ -352,8 +352,7 @@ find_overlays(Listing *listing, int nrows)
 	pfa_overlays_of_records(&listing->overlays, ids, n, &list);
 	for (int i = 0; i < n && first < list.n; i++)
 	{
-		if (pfa_compare_ids(ids[i].bytes, ids[i].len,
-							list.items[first].pfa_id,
+		if (pfa_compare_ids(ids[i].bytes, ids[i].len, list.items[first].pfa_id,
 							list.items[first].id_len) != 0)
 			continue;
 		plain[i]->layers = &list.items[first];
@@ -365,14 +364,11 @@ find_overlays(Listing *listing, int nrows)
 /* ---- the answer ---- */
 
 /* Room of the answer beside its records and the cursor. */
-#define ANSWER_ROOM	512
+#define ANSWER_ROOM 512
 
-static const char *const answer_keys[] = {
-	"data", "pagination", "lastSyncedAt"
-};
-static const char *const pagination_keys[] = {
-	"pageSize", "nextCursor", "totalRecords"
-};
+static const char *const answer_keys[] = {"data", "pagination", "lastSyncedAt"};
+static const char *const pagination_keys[] = {"pageSize", "nextCursor",
+											  "totalRecords"};
 
 static PfaElement *
 prepare_elements(Listing *listing, int nrows, Size *room)
@@ -381,7 +377,7 @@ prepare_elements(Listing *listing, int nrows, Size *room)
 
 	for (int i = 0; i < nrows; i++)
 	{
-		Row		   *row = &listing->rows[i];
+		Row *row = &listing->rows[i];
 
 		pfa_element_prepare(&elements[i], listing->request->organization_id,
 							&row->scan.record, row->layers, row->nlayers);
@@ -428,10 +424,10 @@ write_pagination(char *out, const Listing *listing, const char *next)
 static void
 set_last_synced(Listing *listing, PfaJsonbItem *item)
 {
-	PfaRead		read;
+	PfaRead read;
 	ScanKeyData key;
-	bool		isnull = true;
-	Datum		time = (Datum) 0;
+	bool isnull = true;
+	Datum time = (Datum) 0;
 
 	pfa_key_text(&key, 1, BTEqualStrategyNumber,
 				 CStringGetTextDatum(listing->request->organization_id));
@@ -455,14 +451,16 @@ set_last_synced(Listing *listing, PfaJsonbItem *item)
 static uint64
 hash_listing(const PfaPageRequest *request)
 {
-	const unsigned char *organization =
-		(const unsigned char *) request->organization_id;
+	const unsigned char *organization = (const unsigned char *)
+											request->organization_id;
 
 	return hash_combine64(hash_bytes_extended(organization,
 											  strlen(request->organization_id),
 											  0),
-						  hash_bytes_extended((const unsigned char *) &request->filters->root,
-											  VARSIZE(request->filters) - VARHDRSZ,
+						  hash_bytes_extended((const unsigned char *) &request
+												  ->filters->root,
+											  VARSIZE(request->filters) -
+												  VARHDRSZ,
 											  0));
 }
 
@@ -470,18 +468,18 @@ hash_listing(const PfaPageRequest *request)
 static Jsonb *
 make_answer(Listing *listing, int nrows, const char *next)
 {
-	Size		room = ANSWER_ROOM + (next == NULL ? 0 : strlen(next));
+	Size room = ANSWER_ROOM + (next == NULL ? 0 : strlen(next));
 	PfaElement *elements = prepare_elements(listing, nrows, &room);
-	Jsonb	   *answer = palloc(VARHDRSZ + room);
+	Jsonb *answer = palloc(VARHDRSZ + room);
 	PfaJsonbTarget target;
 	PfaJsonbItem item;
 
 	pfa_jsonb_begin_object(&target, VARDATA(answer), answer_keys,
 						   lengthof(answer_keys));
-	pfa_jsonb_placed(&target, write_data(pfa_jsonb_place(&target), elements,
-										 nrows));
-	pfa_jsonb_placed(&target, write_pagination(pfa_jsonb_place(&target),
-											   listing, next));
+	pfa_jsonb_placed(&target,
+					 write_data(pfa_jsonb_place(&target), elements, nrows));
+	pfa_jsonb_placed(&target,
+					 write_pagination(pfa_jsonb_place(&target), listing, next));
 	set_last_synced(listing, &item);
 	pfa_jsonb_put(&target, &item);
 	SET_VARSIZE(answer, VARHDRSZ + pfa_jsonb_end(&target));
@@ -514,10 +512,10 @@ keep_memory(void)
 Jsonb *
 pfa_page_get(const PfaPageRequest *request)
 {
-	uint64		hash = hash_listing(request);
-	Listing		listing = {0};
-	char	   *next = NULL;
-	int			nrows;
+	uint64 hash = hash_listing(request);
+	Listing listing = {0};
+	char *next = NULL;
+	int nrows;
 
 	keep_memory();
 	listing.request = request;

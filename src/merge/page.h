@@ -11,20 +11,20 @@
 #include "merge/filter.h"
 #include "merge/sort.h"
 
-#define PFA_MAX_PAGE_SIZE	1000
+#define PFA_MAX_PAGE_SIZE 1000
 
 typedef struct PfaPageRequest
 {
 	const char *organization_id;
 	const char *user_id;
-	Jsonb	   *filters;
-	PfaFilter	filter;			/* the same, parsed */
-	PfaSort		sort;
-	int			page_size;
-	const char *cursor;			/* NULL: the first page */
+	Jsonb *filters;
+	PfaFilter filter; /* the same, parsed */
+	PfaSort sort;
+	int page_size;
+	const char *cursor; /* NULL: the first page */
 } PfaPageRequest;
 
 /* {"data": [...], "pagination": {...}, "lastSyncedAt"} */
 extern Jsonb *pfa_page_get(const PfaPageRequest *request);
 
-#endif							/* PFA_PAGE_H */
+#endif /* PFA_PAGE_H */

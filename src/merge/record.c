@@ -25,10 +25,10 @@ const char *
 pfa_merge_time(TimestampTz time)
 {
 	static const int utc = 0;
-	char	   *text = palloc(MAXDATELEN + 1);
+	char *text = palloc(MAXDATELEN + 1);
 
-	return JsonEncodeDateTime(text, TimestampTzGetDatum(time),
-							  TIMESTAMPTZOID, &utc);
+	return JsonEncodeDateTime(text, TimestampTzGetDatum(time), TIMESTAMPTZOID,
+							  &utc);
 }
 
 void
@@ -57,8 +57,8 @@ pfa_mirror_reader_find(PfaMirrorReader *reader, PfaMirrorRecord *record,
 	record->id_len = id_len;
 	record->data = DatumGetJsonbPCopy(pfa_slot_value(slot, PFA_MIRROR_DATA));
 	record->version = DatumGetInt64(pfa_slot_value(slot, PFA_MIRROR_VERSION));
-	record->synced_at =
-		DatumGetTimestampTz(pfa_slot_value(slot, PFA_MIRROR_SYNCED_AT));
+	record->synced_at = DatumGetTimestampTz(
+		pfa_slot_value(slot, PFA_MIRROR_SYNCED_AT));
 	return true;
 }
 
@@ -70,17 +70,16 @@ pfa_mirror_reader_close(PfaMirrorReader *reader)
 
 /* ---- elements ---- */
 
-static const char *const element_keys[] = {
-	"data", "pfaId", "syncState", "modifiedAt", "modifiedBy"
-};
+static const char *const element_keys[] = {"data", "pfaId", "syncState",
+										   "modifiedAt", "modifiedBy"};
 
 /* Keys, entries, a time and paddings; texts and data come on top. */
-#define ELEMENT_ROOM	256
+#define ELEMENT_ROOM 256
 
 void
 pfa_element_prepare(PfaElement *element, const char *organization_id,
-					const PfaMirrorRecord *record,
-					const PfaOverlay *layers, int nlayers)
+					const PfaMirrorRecord *record, const PfaOverlay *layers,
+					int nlayers)
 {
 	element->record = record;
 	element->room = ELEMENT_ROOM + record->id_len;
@@ -90,8 +89,8 @@ pfa_element_prepare(PfaElement *element, const char *organization_id,
 		element->room += VARSIZE(record->data);
 		return;
 	}
-	pfa_merge(&element->merged, organization_id, &record->data->root,
-			  layers, nlayers);
+	pfa_merge(&element->merged, organization_id, &record->data->root, layers,
+			  nlayers);
 	element->room += element->merged.top->user_len +
 		pfa_jsonb_room(element->merged.items, element->merged.nitems);
 }
@@ -124,12 +123,11 @@ Size
 pfa_element_write(const PfaElement *element, char *out)
 {
 	const PfaOverlay *top = element->merged.top;
-	const char *state = pfa_state_names[top == NULL ? PFA_STATE_PRISTINE :
-										top->state];
+	const char *state =
+		pfa_state_names[top == NULL ? PFA_STATE_PRISTINE : top->state];
 	PfaJsonbTarget target;
 
-	pfa_jsonb_begin_object(&target, out, element_keys,
-						   lengthof(element_keys));
+	pfa_jsonb_begin_object(&target, out, element_keys, lengthof(element_keys));
 	pfa_jsonb_placed(&target, write_data(element, pfa_jsonb_place(&target)));
 	put_string(&target, element->record->id, element->record->id_len);
 	put_string(&target, state, strlen(state));
@@ -156,13 +154,13 @@ pfa_element_write(const PfaElement *element, char *out)
 /* A record and its overlays, under the active snapshot. */
 static bool
 read_record(const char *organization_id, const char *user_id,
-			PfaMirrorRecord *record, PfaOverlayList *list,
-			const char *id, uint32 id_len)
+			PfaMirrorRecord *record, PfaOverlayList *list, const char *id,
+			uint32 id_len)
 {
-	Snapshot	snapshot = GetActiveSnapshot();
+	Snapshot snapshot = GetActiveSnapshot();
 	PfaMirrorReader reader;
 	PfaOverlays overlays;
-	bool		found;
+	bool found;
 
 	memset(list, 0, sizeof(*list));
 	pfa_mirror_reader_open(&reader, organization_id, snapshot);
@@ -182,69 +180,67 @@ pfa_merge_record(const char *organization_id, const char *user_id,
 {
 	PfaMirrorRecord record;
 	PfaOverlayList list;
-	PfaElement	element;
-	Jsonb	   *jsonb;
+	PfaElement element;
+	Jsonb *jsonb;
 
 	if (!read_record(organization_id, user_id, &record, &list, id, id_len))
 		return NULL;
-	pfa_element_prepare(&element, organization_id, &record,
-						list.items, list.n);
+	pfa_element_prepare(&element, organization_id, &record, list.items, list.n);
 	pfa_jsonb_check_size(element.room);
 	jsonb = palloc(VARHDRSZ + element.room);
-	SET_VARSIZE(jsonb, VARHDRSZ + pfa_element_write(&element,
-													VARDATA(jsonb)));
+	SET_VARSIZE(jsonb, VARHDRSZ + pfa_element_write(&element, VARDATA(jsonb)));
 	return jsonb;
 }
 
 /* Columns of pfa_merged_row before those that repeat keys of data. */
-#define ROW_DATA		0
-#define ROW_STATE		1
-#define ROW_MODIFIED_AT	2
-#define ROW_MODIFIED_BY	3
-#define ROW_VERSION		4
-#define ROW_SYNCED_AT	5
+#define ROW_DATA         0
+#define ROW_STATE        1
+#define ROW_MODIFIED_AT  2
+#define ROW_MODIFIED_BY  3
+#define ROW_VERSION      4
+#define ROW_SYNCED_AT    5
 #define ROW_FIRST_COLUMN 6
 
 StaticAssertDecl(ROW_FIRST_COLUMN + PFA_MIRROR_NATTS -
-				 PFA_MIRROR_FIRST_DERIVED + 1 == PFA_MERGED_ROW_NATTS,
+						 PFA_MIRROR_FIRST_DERIVED + 1 ==
+					 PFA_MERGED_ROW_NATTS,
 				 "pfa_merged_row repeats the columns of pfa_mirror");
 
 bool
-pfa_merge_row(const char *organization_id, const char *user_id,
-			  const char *id, uint32 id_len, Datum *values, bool *nulls)
+pfa_merge_row(const char *organization_id, const char *user_id, const char *id,
+			  uint32 id_len, Datum *values, bool *nulls)
 {
 	PfaMirrorRecord record;
 	PfaOverlayList list;
-	PfaMerged	merged;
-	Jsonb	   *data;
-	Datum		columns[PFA_MIRROR_NATTS];
-	bool		column_nulls[PFA_MIRROR_NATTS];
+	PfaMerged merged;
+	Jsonb *data;
+	Datum columns[PFA_MIRROR_NATTS];
+	bool column_nulls[PFA_MIRROR_NATTS];
 
 	if (!read_record(organization_id, user_id, &record, &list, id, id_len))
 		return false;
-	pfa_merge(&merged, organization_id, &record.data->root,
-			  list.items, list.n);
+	pfa_merge(&merged, organization_id, &record.data->root, list.items, list.n);
 	data = pfa_jsonb_make_object(merged.items, merged.nitems);
 	pfa_mirror_derive_columns(data, false, columns, column_nulls);
 
 	memset(nulls, false, PFA_MERGED_ROW_NATTS * sizeof(bool));
 	values[ROW_DATA] = JsonbPGetDatum(data);
-	values[ROW_STATE] = CStringGetTextDatum(pfa_state_names[merged.top == NULL ?
-															PFA_STATE_PRISTINE :
-															merged.top->state]);
+	values[ROW_STATE] = CStringGetTextDatum(
+		pfa_state_names[merged.top == NULL ? PFA_STATE_PRISTINE :
+											 merged.top->state]);
 	nulls[ROW_MODIFIED_AT] = nulls[ROW_MODIFIED_BY] = merged.top == NULL;
 	if (merged.top != NULL)
 	{
 		values[ROW_MODIFIED_AT] = TimestampTzGetDatum(merged.top->updated_at);
-		values[ROW_MODIFIED_BY] =
-			PointerGetDatum(cstring_to_text_with_len(merged.top->user_id,
-													 merged.top->user_len));
+		values[ROW_MODIFIED_BY] = PointerGetDatum(
+			cstring_to_text_with_len(merged.top->user_id,
+									 merged.top->user_len));
 	}
 	values[ROW_VERSION] = Int64GetDatum(record.version);
 	values[ROW_SYNCED_AT] = TimestampTzGetDatum(record.synced_at);
 	for (int i = PFA_MIRROR_FIRST_DERIVED - 1; i < PFA_MIRROR_NATTS; i++)
 	{
-		int			at = ROW_FIRST_COLUMN + i - (PFA_MIRROR_FIRST_DERIVED - 1);
+		int at = ROW_FIRST_COLUMN + i - (PFA_MIRROR_FIRST_DERIVED - 1);
 
 		values[at] = columns[i];
 		nulls[at] = column_nulls[i];

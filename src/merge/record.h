@@ -15,27 +15,27 @@
 /* A row of pfa_mirror, palloc'd. */
 typedef struct PfaMirrorRecord
 {
-	const char *id;				/* the caller's */
-	uint32		id_len;
-	int64		version;
+	const char *id; /* the caller's */
+	uint32 id_len;
+	int64 version;
 	TimestampTz synced_at;
-	Jsonb	   *data;
+	Jsonb *data;
 } PfaMirrorRecord;
 
 /* Reads records of an organization one by one. */
 typedef struct PfaMirrorReader
 {
-	PfaRead		read;
-	Datum		organization;
+	PfaRead read;
+	Datum organization;
 } PfaMirrorReader;
 
-extern void pfa_mirror_reader_open(PfaMirrorReader *reader,
-								   const char *organization_id,
-								   Snapshot snapshot);
+extern void
+pfa_mirror_reader_open(PfaMirrorReader *reader, const char *organization_id,
+					   Snapshot snapshot);
 /* False where the organization has no such record. */
-extern bool pfa_mirror_reader_find(PfaMirrorReader *reader,
-								   PfaMirrorRecord *record,
-								   const char *id, uint32 id_len);
+extern bool
+pfa_mirror_reader_find(PfaMirrorReader *reader, PfaMirrorRecord *record,
+					   const char *id, uint32 id_len);
 extern void pfa_mirror_reader_close(PfaMirrorReader *reader);
 
 /*
@@ -46,32 +46,31 @@ extern void pfa_mirror_reader_close(PfaMirrorReader *reader);
 typedef struct PfaElement
 {
 	const PfaMirrorRecord *record;
-	PfaMerged	merged;			/* items: NULL where data is as it is stored */
-	Size		room;
+	PfaMerged merged; /* items: NULL where data is as it is stored */
+	Size room;
 } PfaElement;
 
-extern void pfa_element_prepare(PfaElement *element,
-								const char *organization_id,
-								const PfaMirrorRecord *record,
-								const PfaOverlay *layers, int nlayers);
+extern void
+pfa_element_prepare(PfaElement *element, const char *organization_id,
+					const PfaMirrorRecord *record, const PfaOverlay *layers,
+					int nlayers);
 extern Size pfa_element_write(const PfaElement *element, char *out);
 
 /* The same by id, under the active snapshot; NULL where there is no record. */
-extern Jsonb *pfa_merge_record(const char *organization_id,
-							   const char *user_id,
+extern Jsonb *pfa_merge_record(const char *organization_id, const char *user_id,
 							   const char *id, uint32 id_len);
 
 /*
  * The same as a row, in the columns of pfa_merged_row; false where there is no
  * record.
  */
-#define PFA_MERGED_ROW_NATTS	28
+#define PFA_MERGED_ROW_NATTS 28
 
-extern bool pfa_merge_row(const char *organization_id, const char *user_id,
-						  const char *id, uint32 id_len,
-						  Datum *values, bool *nulls);
+extern bool
+pfa_merge_row(const char *organization_id, const char *user_id, const char *id,
+			  uint32 id_len, Datum *values, bool *nulls);
 
 /* A time as JSON has it: ISO 8601, always in UTC. */
 extern const char *pfa_merge_time(TimestampTz time);
 
-#endif							/* PFA_MERGE_RECORD_H */
+#endif /* PFA_MERGE_RECORD_H */

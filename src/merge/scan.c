@@ -49,48 +49,48 @@
 /* How an index serves a request. */
 typedef struct Path
 {
-	Oid			index;
+	Oid index;
 	ScanKeyData keys[INDEX_MAX_KEYS];
-	int			nkeys;
-	int			nequal;			/* columns of the index that are given */
-	bool		has_range;
-	bool		ordered;		/* by pfa_id, the order asked for */
-	int			id_column;		/* of the index; 0: not in it */
+	int nkeys;
+	int nequal; /* columns of the index that are given */
+	bool has_range;
+	bool ordered;  /* by pfa_id, the order asked for */
+	int id_column; /* of the index; 0: not in it */
 	/* conditions that neither keys nor predicate of the index answer */
 	const PfaCondition *open[PFA_MAX_CONDITIONS];
-	int			open_columns[PFA_MAX_CONDITIONS];	/* of the index; 0: not
+	int open_columns[PFA_MAX_CONDITIONS]; /* of the index; 0: not
 													 * in it */
-	int			nopen;
-	bool		covers;			/* counting needs no heap */
-	int			ncolumns;
+	int nopen;
+	bool covers; /* counting needs no heap */
+	int ncolumns;
 } Path;
 
 typedef struct MirrorScan
 {
 	const PfaScanRequest *request;
 	PfaScanResult *result;
-	Path		path;
-	Relation	rel;
+	Path path;
+	Relation rel;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
-	Buffer		vmbuffer;
-	int			last_attno;		/* that is looked at in the heap */
-	bool		past;			/* ordered: the cursor is behind us */
-	int			nskipped;		/* ordered: excluded ids behind us */
-	binaryheap *best;			/* not ordered */
+	Buffer vmbuffer;
+	int last_attno;   /* that is looked at in the heap */
+	bool past;        /* ordered: the cursor is behind us */
+	int nskipped;     /* ordered: excluded ids behind us */
+	binaryheap *best; /* not ordered */
 } MirrorScan;
 
 static bool
 is_in(const PfaId *ids, int n, const char *id, uint32 id_len)
 {
-	int			low = 0;
-	int			high = n;
+	int low = 0;
+	int high = n;
 
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
-		int			order = pfa_compare_ids(ids[middle].bytes,
-											ids[middle].len, id, id_len);
+		int middle = (low + high) / 2;
+		int order = pfa_compare_ids(ids[middle].bytes, ids[middle].len, id,
+									id_len);
 
 		if (order == 0)
 			return true;
@@ -114,7 +114,8 @@ is_usable(Relation index)
 		form->indkey.values[0] != PFA_MIRROR_ORGANIZATION_ID)
 		return false;
 	return !form->indcheckxmin ||
-		TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
+		TransactionIdPrecedes(HeapTupleHeaderGetXmin(
+								  index->rd_indextuple->t_data),
 							  TransactionXmin);
 }
 
@@ -122,8 +123,8 @@ is_usable(Relation index)
 static Expr *
 flag_clause(const PfaCondition *condition)
 {
-	Expr	   *flag = (Expr *) makeVar(1, condition->column->attno, BOOLOID, -1,
-										InvalidOid, 0);
+	Expr *flag = (Expr *) makeVar(1, condition->column->attno, BOOLOID, -1,
+								  InvalidOid, 0);
 
 	if (DatumGetBool(condition->values[0]))
 		return flag;
@@ -134,7 +135,7 @@ flag_clause(const PfaCondition *condition)
 static bool
 implies_predicate(const PfaFilter *filter, List *predicate)
 {
-	List	   *clauses = NIL;
+	List *clauses = NIL;
 
 	if (predicate == NIL)
 		return true;
@@ -189,16 +190,15 @@ add_key(Path *path, Relation index, int column, int flags,
 		StrategyNumber strategy, RegProcedure procedure, Datum argument)
 {
 	ScanKeyEntryInitialize(&path->keys[path->nkeys++], flags, column + 1,
-						   strategy, InvalidOid,
-						   index->rd_indcollation[column], procedure,
-						   argument);
+						   strategy, InvalidOid, index->rd_indcollation[column],
+						   procedure, argument);
 }
 
 static void
 add_equal_key(Path *path, Relation index, int column,
 			  const PfaCondition *condition)
 {
-	bool		text = condition->column->kind == PFA_KIND_TEXT;
+	bool text = condition->column->kind == PFA_KIND_TEXT;
 
 	if (condition->nvalues == 1)
 		add_key(path, index, column, 0, BTEqualStrategyNumber,
@@ -207,13 +207,13 @@ add_equal_key(Path *path, Relation index, int column,
 		add_key(path, index, column, SK_SEARCHARRAY, BTEqualStrategyNumber,
 				F_TEXTEQ,
 				PointerGetDatum(construct_array(condition->values,
-												condition->nvalues, TEXTOID,
-												-1, false, TYPALIGN_INT)));
+												condition->nvalues, TEXTOID, -1,
+												false, TYPALIGN_INT)));
 }
 
 static void
-add_range_keys(Path *path, Relation index, int column,
-			   const PfaFilter *filter, int attno)
+add_range_keys(Path *path, Relation index, int column, const PfaFilter *filter,
+			   int attno)
 {
 	const PfaCondition *condition = find_condition(filter, attno, false, 0);
 
@@ -221,7 +221,7 @@ add_range_keys(Path *path, Relation index, int column,
 		 condition = find_condition(filter, attno, false,
 									condition - filter->conditions + 1))
 	{
-		bool		from = condition->op == PFA_FILTER_GE;
+		bool from = condition->op == PFA_FILTER_GE;
 
 		add_key(path, index, column, 0,
 				from ? BTGreaterEqualStrategyNumber : BTLessEqualStrategyNumber,
@@ -247,10 +247,9 @@ is_key(const Path *path, Relation index, const PfaCondition *condition)
 {
 	for (int i = 0; i < path->nkeys; i++)
 	{
-		int			column = path->keys[i].sk_attno - 1;
+		int column = path->keys[i].sk_attno - 1;
 
-		if (index->rd_index->indkey.values[column] ==
-			condition->column->attno)
+		if (index->rd_index->indkey.values[column] == condition->column->attno)
 			return true;
 	}
 	return false;
@@ -264,7 +263,7 @@ find_open_conditions(Path *path, Relation index, List *predicate,
 	for (int i = 0; i < filter->nconditions; i++)
 	{
 		const PfaCondition *condition = &filter->conditions[i];
-		int			column;
+		int column;
 
 		if (is_key(path, index, condition) ||
 			in_predicate(predicate, condition))
@@ -281,14 +280,13 @@ static bool
 make_path(Path *path, Relation index, const PfaScanRequest *request)
 {
 	const PfaFilter *filter = request->filter;
-	List	   *predicate = RelationGetIndexPredicate(index);
-	int			nkeys = IndexRelationGetNumberOfKeyAttributes(index);
-	bool		single = true;
-	int			column;
+	List *predicate = RelationGetIndexPredicate(index);
+	int nkeys = IndexRelationGetNumberOfKeyAttributes(index);
+	bool single = true;
+	int column;
 
 	memset(path, 0, sizeof(*path));
-	if (!is_usable(index) ||
-		!has_default_family(index, 0, PFA_KIND_TEXT) ||
+	if (!is_usable(index) || !has_default_family(index, 0, PFA_KIND_TEXT) ||
 		!implies_predicate(filter, predicate))
 		return false;
 	path->index = RelationGetRelid(index);
@@ -298,7 +296,7 @@ make_path(Path *path, Relation index, const PfaScanRequest *request)
 			CStringGetTextDatum(request->organization_id));
 	for (column = 1; column < nkeys; column++)
 	{
-		int			attno = index->rd_index->indkey.values[column];
+		int attno = index->rd_index->indkey.values[column];
 		const PfaCondition *condition = find_condition(filter, attno, true, 0);
 
 		if (condition == NULL ||
@@ -310,11 +308,10 @@ make_path(Path *path, Relation index, const PfaScanRequest *request)
 	path->nequal = column;
 	if (column < nkeys)
 	{
-		int			attno = index->rd_index->indkey.values[column];
+		int attno = index->rd_index->indkey.values[column];
 
 		path->ordered = single && request->sort->column == NULL &&
-			attno == PFA_MIRROR_PFA_ID &&
-			index->rd_indoption[column] == 0 &&
+			attno == PFA_MIRROR_PFA_ID && index->rd_indoption[column] == 0 &&
 			has_default_family(index, column, PFA_KIND_TEXT);
 		if (has_default_family(index, column, PFA_KIND_DATE))
 			add_range_keys(path, index, column, filter, attno);
@@ -343,14 +340,14 @@ is_better(const Path *a, const Path *b)
 static void
 choose_path(MirrorScan *scan)
 {
-	List	   *indexes = RelationGetIndexList(scan->rel);
-	ListCell   *cell;
+	List *indexes = RelationGetIndexList(scan->rel);
+	ListCell *cell;
 
 	scan->path.index = InvalidOid;
 	foreach(cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-		Path		path;
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		Path path;
 
 		if (make_path(&path, index, scan->request) &&
 			(!OidIsValid(scan->path.index) || is_better(&path, &scan->path)))
@@ -363,7 +360,8 @@ choose_path(MirrorScan *scan)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" has no usable index",
 						RelationGetRelationName(scan->rel)),
-				 errhint("Restore its primary key (organization_id, pfa_id).")));
+				 errhint(
+					 "Restore its primary key (organization_id, pfa_id).")));
 }
 
 /* ---- entries of the index ---- */
@@ -371,16 +369,16 @@ choose_path(MirrorScan *scan)
 static Datum
 index_value(MirrorScan *scan, int column, bool *isnull)
 {
-	return index_getattr(scan->scan->xs_itup, column,
-						 scan->scan->xs_itupdesc, isnull);
+	return index_getattr(scan->scan->xs_itup, column, scan->scan->xs_itupdesc,
+						 isnull);
 }
 
 static void
 index_id(MirrorScan *scan, const char **id, uint32 *id_len)
 {
-	bool		isnull;
-	text	   *value = DatumGetTextPP(index_value(scan, scan->path.id_column,
-												   &isnull));
+	bool isnull;
+	text *value = DatumGetTextPP(
+		index_value(scan, scan->path.id_column, &isnull));
 
 	*id = VARDATA_ANY(value);
 	*id_len = VARSIZE_ANY_EXHDR(value);
@@ -391,9 +389,8 @@ index_matches(MirrorScan *scan)
 {
 	for (int i = 0; i < scan->path.nopen; i++)
 	{
-		bool		isnull;
-		Datum		value = index_value(scan, scan->path.open_columns[i],
-										&isnull);
+		bool isnull;
+		Datum value = index_value(scan, scan->path.open_columns[i], &isnull);
 
 		if (!pfa_condition_matches(scan->path.open[i], value, isnull))
 			return false;
@@ -427,7 +424,7 @@ row_matches(MirrorScan *scan)
 	for (int i = 0; i < scan->path.nopen; i++)
 	{
 		const PfaCondition *condition = scan->path.open[i];
-		int			at = condition->column->attno - 1;
+		int at = condition->column->attno - 1;
 
 		if (!pfa_condition_matches(condition, slot->tts_values[at],
 								   slot->tts_isnull[at]))
@@ -435,9 +432,8 @@ row_matches(MirrorScan *scan)
 	}
 	if (scan->request->filter->search != NULL)
 	{
-		Jsonb	   *data = DatumGetJsonbP(slot->tts_values[PFA_MIRROR_DATA - 1]);
-		bool		found = pfa_filter_search(scan->request->filter,
-											  &data->root);
+		Jsonb *data = DatumGetJsonbP(slot->tts_values[PFA_MIRROR_DATA - 1]);
+		bool found = pfa_filter_search(scan->request->filter, &data->root);
 
 		if ((Pointer) data !=
 			DatumGetPointer(slot->tts_values[PFA_MIRROR_DATA - 1]))
@@ -453,7 +449,7 @@ row_key(MirrorScan *scan, PfaSortKey *key)
 {
 	TupleTableSlot *slot = scan->slot;
 	const PfaMirrorColumn *column = scan->request->sort->column;
-	text	   *id = DatumGetTextPP(slot->tts_values[PFA_MIRROR_PFA_ID - 1]);
+	text *id = DatumGetTextPP(slot->tts_values[PFA_MIRROR_PFA_ID - 1]);
 
 	key->id = VARDATA_ANY(id);
 	key->id_len = VARSIZE_ANY_EXHDR(id);
@@ -469,7 +465,7 @@ row_key(MirrorScan *scan, PfaSortKey *key)
 static void
 copy_row(MirrorScan *scan, const PfaSortKey *key, PfaScanRow *row)
 {
-	Datum	   *values = scan->slot->tts_values;
+	Datum *values = scan->slot->tts_values;
 
 	row->key.id = pnstrdup(key->id, key->id_len);
 	row->key.id_len = key->id_len;
@@ -479,8 +475,8 @@ copy_row(MirrorScan *scan, const PfaSortKey *key, PfaScanRow *row)
 	row->record.id = row->key.id;
 	row->record.id_len = row->key.id_len;
 	row->record.version = DatumGetInt64(values[PFA_MIRROR_VERSION - 1]);
-	row->record.synced_at =
-		DatumGetTimestampTz(values[PFA_MIRROR_SYNCED_AT - 1]);
+	row->record.synced_at = DatumGetTimestampTz(
+		values[PFA_MIRROR_SYNCED_AT - 1]);
 	row->record.data = DatumGetJsonbPCopy(values[PFA_MIRROR_DATA - 1]);
 }
 
@@ -514,7 +510,7 @@ keep_best(MirrorScan *scan)
 	const PfaScanRequest *request = scan->request;
 	PfaScanResult *result = scan->result;
 	PfaScanRow *row;
-	PfaSortKey	key;
+	PfaSortKey key;
 
 	row_key(scan, &key);
 	if (request->after != NULL &&
@@ -549,18 +545,16 @@ static bool
 is_excluded(MirrorScan *scan, const char *id, uint32 id_len)
 {
 	const PfaScanRequest *request = scan->request;
-	bool		descending = request->sort->descending;
+	bool descending = request->sort->descending;
 
 	if (!scan->path.ordered)
 		return is_in(request->excluded, request->nexcluded, id, id_len);
 	while (scan->nskipped < request->nexcluded)
 	{
-		const PfaId *next =
-			&request->excluded[descending ?
-							   request->nexcluded - 1 - scan->nskipped :
-							   scan->nskipped];
-		int			order = pfa_compare_ids(next->bytes, next->len, id,
-											id_len);
+		const PfaId *next = &request->excluded[descending ? request->nexcluded -
+													   1 - scan->nskipped :
+															scan->nskipped];
+		int order = pfa_compare_ids(next->bytes, next->len, id, id_len);
 
 		if (order == 0)
 			return true;
@@ -588,7 +582,7 @@ on_page(MirrorScan *scan, const PfaSortKey *key)
 static void
 visit_row(MirrorScan *scan, bool page)
 {
-	PfaSortKey	key;
+	PfaSortKey key;
 
 	if (!index_fetch_heap(scan->scan, scan->slot) || !row_matches(scan))
 		return;
@@ -612,13 +606,13 @@ static void
 visit_entry(MirrorScan *scan, ItemPointer tid)
 {
 	const PfaScanRequest *request = scan->request;
-	bool		page = !scan->path.ordered && request->limit > 0;
+	bool page = !scan->path.ordered && request->limit > 0;
 
 	if (scan->path.id_column != 0 &&
 		(request->nexcluded > 0 ||
 		 (scan->path.ordered && scan->result->nrows < request->limit)))
 	{
-		PfaSortKey	key = {0};
+		PfaSortKey key = {0};
 
 		index_id(scan, &key.id, &key.id_len);
 		if (is_excluded(scan, key.id, key.id_len))
@@ -635,7 +629,7 @@ visit_entry(MirrorScan *scan, ItemPointer tid)
 static int
 last_attno(const PfaScanRequest *request)
 {
-	int			last = PFA_MIRROR_SYNCED_AT;
+	int last = PFA_MIRROR_SYNCED_AT;
 
 	if (request->sort->column != NULL)
 		last = Max(last, (int) request->sort->column->attno);
@@ -647,14 +641,14 @@ last_attno(const PfaScanRequest *request)
 static void
 run(MirrorScan *scan)
 {
-	Relation	index = index_open(scan->path.index, AccessShareLock);
+	Relation index = index_open(scan->path.index, AccessShareLock);
 	ScanDirection direction = scan->path.ordered &&
-		scan->request->sort->descending ?
-		BackwardScanDirection : ForwardScanDirection;
+			scan->request->sort->descending ?
+		BackwardScanDirection :
+		ForwardScanDirection;
 	ItemPointer tid;
 
-	scan->scan = pfa_index_beginscan(scan->rel, index,
-									 scan->request->snapshot,
+	scan->scan = pfa_index_beginscan(scan->rel, index, scan->request->snapshot,
 									 scan->path.nkeys);
 	scan->scan->xs_want_itup = true;
 	index_rescan(scan->scan, scan->path.keys, scan->path.nkeys, NULL, 0);
@@ -670,7 +664,7 @@ run(MirrorScan *scan)
 void
 pfa_scan(const PfaScanRequest *request, PfaScanResult *result)
 {
-	MirrorScan		scan = {0};
+	MirrorScan scan = {0};
 
 	scan.request = request;
 	scan.result = result;
@@ -687,8 +681,8 @@ pfa_scan(const PfaScanRequest *request, PfaScanResult *result)
 										unconstify(PfaSort *, request->sort));
 	run(&scan);
 	if (!scan.path.ordered)
-		qsort_arg(result->rows, result->nrows, sizeof(PfaScanRow),
-				  compare_rows, unconstify(PfaSort *, request->sort));
+		qsort_arg(result->rows, result->nrows, sizeof(PfaScanRow), compare_rows,
+				  unconstify(PfaSort *, request->sort));
 
 	if (BufferIsValid(scan.vmbuffer))
 		ReleaseBuffer(scan.vmbuffer);

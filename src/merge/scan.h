@@ -17,29 +17,29 @@
 typedef struct PfaScanRequest
 {
 	const char *organization_id;
-	const PfaFilter *filter;	/* states are not looked at */
+	const PfaFilter *filter; /* states are not looked at */
 	const PfaSort *sort;
-	const PfaSortKey *after;	/* or NULL */
-	int			limit;
-	const PfaId *excluded;		/* these are left out; in byte order */
-	int			nexcluded;
-	Snapshot	snapshot;
+	const PfaSortKey *after; /* or NULL */
+	int limit;
+	const PfaId *excluded; /* these are left out; in byte order */
+	int nexcluded;
+	Snapshot snapshot;
 } PfaScanRequest;
 
 /* A record and its place; key.id is record.id. */
 typedef struct PfaScanRow
 {
-	PfaSortKey	key;
+	PfaSortKey key;
 	PfaMirrorRecord record;
 } PfaScanRow;
 
 typedef struct PfaScanResult
 {
-	PfaScanRow *rows;			/* in order, at most limit */
-	int			nrows;
-	int64		matching;		/* before and behind the place */
+	PfaScanRow *rows; /* in order, at most limit */
+	int nrows;
+	int64 matching; /* before and behind the place */
 } PfaScanResult;
 
 extern void pfa_scan(const PfaScanRequest *request, PfaScanResult *result);
 
-#endif							/* PFA_SCAN_H */
+#endif /* PFA_SCAN_H */

@@ -25,16 +25,16 @@
 #include "catalog/overlay.h"
 #include "merge/sort.h"
 
-#define CURSOR_VERSION	1
+#define CURSOR_VERSION 1
 /* version, flags, column, unused, listing, checksum, length of the value */
-#define CURSOR_HEAD		20
-#define CURSOR_PREFIX	"pfa"
-#define MAX_CURSOR		65536
-#define MAX_NUMBER		3000
+#define CURSOR_HEAD   20
+#define CURSOR_PREFIX "pfa"
+#define MAX_CURSOR    65536
+#define MAX_NUMBER    3000
 
-#define FLAG_DESCENDING	1
-#define FLAG_NULL		2
-#define COLUMN_PFA_ID	255
+#define FLAG_DESCENDING 1
+#define FLAG_NULL       2
+#define COLUMN_PFA_ID   255
 
 /* ---- order ---- */
 
@@ -42,7 +42,7 @@ static void
 report_sort_by(const char *sort_by)
 {
 	StringInfoData names;
-	int			n;
+	int n;
 	const PfaMirrorColumn *columns = pfa_mirror_columns(&n);
 
 	initStringInfo(&names);
@@ -76,12 +76,11 @@ pfa_sort_parse(PfaSort *sort, const char *sort_by, const char *sort_order)
 static int
 compare_texts(Datum a, Datum b)
 {
-	text	   *x = DatumGetTextPP(a);
-	text	   *y = DatumGetTextPP(b);
+	text *x = DatumGetTextPP(a);
+	text *y = DatumGetTextPP(b);
 
-	return varstr_cmp(VARDATA_ANY(x), VARSIZE_ANY_EXHDR(x),
-					  VARDATA_ANY(y), VARSIZE_ANY_EXHDR(y),
-					  DEFAULT_COLLATION_OID);
+	return varstr_cmp(VARDATA_ANY(x), VARSIZE_ANY_EXHDR(x), VARDATA_ANY(y),
+					  VARSIZE_ANY_EXHDR(y), DEFAULT_COLLATION_OID);
 }
 
 static int
@@ -94,7 +93,8 @@ compare_values(PfaKind kind, Datum a, Datum b)
 		case PFA_KIND_NUMBER:
 			return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
 		case PFA_KIND_DATE:
-			return DatumGetDateADT(a) < DatumGetDateADT(b) ? -1 :
+			return DatumGetDateADT(a) < DatumGetDateADT(b) ?
+				-1 :
 				DatumGetDateADT(a) > DatumGetDateADT(b);
 		case PFA_KIND_BOOLEAN:
 			return (int) DatumGetBool(a) - (int) DatumGetBool(b);
@@ -103,10 +103,9 @@ compare_values(PfaKind kind, Datum a, Datum b)
 }
 
 int
-pfa_sort_compare(const PfaSort *sort, const PfaSortKey *a,
-				 const PfaSortKey *b)
+pfa_sort_compare(const PfaSort *sort, const PfaSortKey *a, const PfaSortKey *b)
 {
-	int			order;
+	int order;
 
 	if (sort->column == NULL)
 	{
@@ -138,14 +137,14 @@ pfa_sort_copy_value(const PfaSort *sort, Datum value, bool isnull)
 /* ---- URL-safe base64 ---- */
 
 static const char digits64[] =
-"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 static void
 append_base64(StringInfo out, const unsigned char *bytes, int len)
 {
 	for (int i = 0; i < len; i += 3)
 	{
-		uint32		group = (uint32) bytes[i] << 16;
+		uint32 group = (uint32) bytes[i] << 16;
 
 		if (i + 1 < len)
 			group |= (uint32) bytes[i + 1] << 8;
@@ -165,8 +164,8 @@ static unsigned char *
 decode_base64(const char *text, int *len)
 {
 	unsigned char *bytes = palloc(strlen(text) + 1);
-	uint32		group = 0;
-	int			nbits = 0;
+	uint32 group = 0;
+	int nbits = 0;
 
 	*len = 0;
 	for (; *text != '\0'; text++)
@@ -199,8 +198,8 @@ value_text(const PfaSort *sort, const PfaSortKey *key)
 		case PFA_KIND_TEXT:
 			return TextDatumGetCString(key->value);
 		case PFA_KIND_NUMBER:
-			return DatumGetCString(DirectFunctionCall1(numeric_out,
-													   key->value));
+			return DatumGetCString(
+				DirectFunctionCall1(numeric_out, key->value));
 		case PFA_KIND_DATE:
 			return psprintf("%d", DatumGetDateADT(key->value));
 		case PFA_KIND_BOOLEAN:
@@ -212,7 +211,8 @@ value_text(const PfaSort *sort, const PfaSortKey *key)
 static unsigned char
 column_byte(const PfaSort *sort)
 {
-	return sort->column == NULL ? COLUMN_PFA_ID :
+	return sort->column == NULL ?
+		COLUMN_PFA_ID :
 		(unsigned char) pfa_mirror_column_number(sort->column);
 }
 
@@ -230,9 +230,9 @@ pfa_cursor_encode(const PfaSort *sort, uint64 listing, const PfaSortKey *key)
 	StringInfoData bytes;
 	StringInfoData text;
 	unsigned char head[CURSOR_HEAD] = {0};
-	char	   *value = value_text(sort, key);
-	uint32		value_len = pg_hton32((uint32) strlen(value));
-	uint32		checksum;
+	char *value = value_text(sort, key);
+	uint32 value_len = pg_hton32((uint32) strlen(value));
+	uint32 checksum;
 
 	listing = pg_hton64(listing);
 	head[0] = CURSOR_VERSION;
@@ -245,8 +245,8 @@ pfa_cursor_encode(const PfaSort *sort, uint64 listing, const PfaSortKey *key)
 	appendBinaryStringInfo(&bytes, (char *) head, CURSOR_HEAD);
 	appendStringInfoString(&bytes, value);
 	appendBinaryStringInfo(&bytes, key->id, key->id_len);
-	checksum = pg_hton32(cursor_checksum((unsigned char *) bytes.data,
-										 bytes.len));
+	checksum = pg_hton32(
+		cursor_checksum((unsigned char *) bytes.data, bytes.len));
 	memcpy(bytes.data + 12, &checksum, 4);
 
 	initStringInfo(&text);
@@ -258,13 +258,15 @@ pfa_cursor_encode(const PfaSort *sort, uint64 listing, const PfaSortKey *key)
 static void
 report_cursor(const char *cursor, const char *detail)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid cursor \"%.*s%s\"",
-					pg_mbcliplen(cursor, strlen(cursor), 60), cursor,
-					strlen(cursor) > 60 ? "..." : ""),
-			 errdetail("%s", detail),
-			 errhint("Pass nextCursor of the page before, with the same organization, filters and order; or NULL for the first page.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		 errmsg("invalid cursor \"%.*s%s\"",
+				pg_mbcliplen(cursor, strlen(cursor), 60), cursor,
+				strlen(cursor) > 60 ? "..." : ""),
+		 errdetail("%s", detail),
+		 errhint(
+			 "Pass nextCursor of the page before, with the same organization, filters and order; or NULL for the first page.")));
 }
 
 static bool
@@ -272,8 +274,7 @@ decode_number(const char *text, Datum *value)
 {
 	if (strlen(text) > MAX_NUMBER || text[0] == '\0' ||
 		strspn(text, "0123456789.-") != strlen(text) ||
-		strrchr(text, '-') > text ||
-		strchr(text, '.') != strrchr(text, '.') ||
+		strrchr(text, '-') > text || strchr(text, '.') != strrchr(text, '.') ||
 		strpbrk(text, "0123456789") == NULL)
 		return false;
 	*value = DirectFunctionCall3(numeric_in, CStringGetDatum(text),
@@ -285,8 +286,8 @@ decode_number(const char *text, Datum *value)
 static bool
 decode_value(const PfaSort *sort, const char *text, PfaSortKey *key)
 {
-	char	   *end;
-	long		days;
+	char *end;
+	long days;
 
 	if (sort->column == NULL || key->isnull)
 		return text[0] == '\0';
@@ -314,13 +315,14 @@ static const char *
 decode_cursor(const PfaSort *sort, uint64 listing, const char *cursor,
 			  PfaSortKey *key)
 {
-	static const char *const damaged = "It is not a cursor of pfa_get, or not whole.";
+	static const char *const damaged =
+		"It is not a cursor of pfa_get, or not whole.";
 	unsigned char *bytes;
-	int			len;
-	uint32		value_len;
-	uint32		checksum;
-	uint64		made_for;
-	char	   *rest;
+	int len;
+	uint32 value_len;
+	uint32 checksum;
+	uint64 made_for;
+	char *rest;
 
 	if (strlen(cursor) > MAX_CURSOR ||
 		strncmp(cursor, CURSOR_PREFIX, strlen(CURSOR_PREFIX)) != 0)

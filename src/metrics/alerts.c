@@ -23,17 +23,17 @@
 #include "metrics/metrics_private.h"
 #include "metrics/snapshot.h"
 
-#define SAMPLES		61
-#define SAMPLE_USECS	(60 * USECS_PER_SEC)
-#define MINUTE		60
-#define HOUR		3600
+#define SAMPLES      61
+#define SAMPLE_USECS (60 * USECS_PER_SEC)
+#define MINUTE       60
+#define HOUR         3600
 
 typedef struct Definition
 {
 	const char *name;
-	bool		critical;
-	double		threshold;
-	int			seconds;		/* that the condition must hold */
+	bool critical;
+	double threshold;
+	int seconds; /* that the condition must hold */
 	const char *summary;
 } Definition;
 
@@ -57,36 +57,39 @@ enum
 };
 
 static const Definition definitions[] = {
-	[SYNC_FAILURES_CRITICAL] = {"PfaSyncFailureRateCritical", true, 0.5,
-	15 * MINUTE, "more than half of the syncs of the last hour failed"},
-	[SYNC_FAILURES_HIGH] = {"PfaSyncFailureRateHigh", false, 0.2,
-	30 * MINUTE, "more than a fifth of the syncs of the last hour failed"},
-	[API_ERRORS_CRITICAL] = {"PfaApiErrorRateCritical", true, 0.1,
-	5 * MINUTE, "more than 10% of the calls failed"},
-	[API_ERRORS_HIGH] = {"PfaApiErrorRateHigh", false, 0.05,
-	15 * MINUTE, "more than 5% of the calls failed"},
-	[API_LATENCY] = {"PfaApiLatencyHigh", true, 2,
-	5 * MINUTE, "one call in twenty takes longer than 2 seconds"},
-	[CONNECTIONS] = {"PfaDbConnectionsExhausted", true, 0.95,
-	MINUTE, "hardly a connection is left"},
-	[DISK_CRITICAL] = {"PfaDiskUsageCritical", true, 0.9,
-	5 * MINUTE, "the disk of the data directory is more than 90% full"},
-	[DISK_HIGH] = {"PfaDiskUsageHigh", false, 0.75,
-	15 * MINUTE, "the disk of the data directory is more than 75% full"},
-	[SLOW_QUERIES] = {"PfaDbSlowQueries", false, 100,
-	0, "more than 100 slow statements within an hour"},
-	[CACHE_HITS] = {"PfaCacheHitRateLow", false, 0.5,
-	15 * MINUTE, "less than half of the look-ups find their answer in the cache"},
-	[SYNC_OVERDUE] = {"PfaSyncOverdue", false, 3,
-	5 * MINUTE, "no sync has completed for more than three intervals"},
-	[WORKER_DOWN] = {"PfaWorkerDown", true, 1,
-	2 * MINUTE, "a worker of the extension does not run"},
-	[CACHE_DOWN] = {"PfaCacheDown", false, 1,
-	5 * MINUTE, "the cache does not answer"},
-	[CONFLICTS] = {"PfaConflictsWaiting", false, 0,
-	HOUR, "conflicts wait for a decision"},
-	[ROWS_REJECTED] = {"PfaRowsRejected", false, 0,
-	15 * MINUTE, "records of PEMS could not be mapped"},
+	[SYNC_FAILURES_CRITICAL] =
+		{"PfaSyncFailureRateCritical", true, 0.5, 15 * MINUTE,
+		 "more than half of the syncs of the last hour failed"},
+	[SYNC_FAILURES_HIGH] =
+		{"PfaSyncFailureRateHigh", false, 0.2, 30 * MINUTE,
+		 "more than a fifth of the syncs of the last hour failed"},
+	[API_ERRORS_CRITICAL] = {"PfaApiErrorRateCritical", true, 0.1, 5 * MINUTE,
+							 "more than 10% of the calls failed"},
+	[API_ERRORS_HIGH] = {"PfaApiErrorRateHigh", false, 0.05, 15 * MINUTE,
+						 "more than 5% of the calls failed"},
+	[API_LATENCY] = {"PfaApiLatencyHigh", true, 2, 5 * MINUTE,
+					 "one call in twenty takes longer than 2 seconds"},
+	[CONNECTIONS] = {"PfaDbConnectionsExhausted", true, 0.95, MINUTE,
+					 "hardly a connection is left"},
+	[DISK_CRITICAL] = {"PfaDiskUsageCritical", true, 0.9, 5 * MINUTE,
+					   "the disk of the data directory is more than 90% full"},
+	[DISK_HIGH] = {"PfaDiskUsageHigh", false, 0.75, 15 * MINUTE,
+				   "the disk of the data directory is more than 75% full"},
+	[SLOW_QUERIES] = {"PfaDbSlowQueries", false, 100, 0,
+					  "more than 100 slow statements within an hour"},
+	[CACHE_HITS] =
+		{"PfaCacheHitRateLow", false, 0.5, 15 * MINUTE,
+		 "less than half of the look-ups find their answer in the cache"},
+	[SYNC_OVERDUE] = {"PfaSyncOverdue", false, 3, 5 * MINUTE,
+					  "no sync has completed for more than three intervals"},
+	[WORKER_DOWN] = {"PfaWorkerDown", true, 1, 2 * MINUTE,
+					 "a worker of the extension does not run"},
+	[CACHE_DOWN] = {"PfaCacheDown", false, 1, 5 * MINUTE,
+					"the cache does not answer"},
+	[CONFLICTS] = {"PfaConflictsWaiting", false, 0, HOUR,
+				   "conflicts wait for a decision"},
+	[ROWS_REJECTED] = {"PfaRowsRejected", false, 0, 15 * MINUTE,
+					   "records of PEMS could not be mapped"},
 };
 
 typedef struct Sample
@@ -94,21 +97,21 @@ typedef struct Sample
 	TimestampTz at;
 	PfaCallTotals calls;
 	PfaCacheTotals cache;
-	uint64		slow;
+	uint64 slow;
 } Sample;
 
 static struct
 {
-	Sample		samples[SAMPLES];	/* a ring, one a minute */
-	int			newest;
-	int			nsamples;
-}			history;
+	Sample samples[SAMPLES]; /* a ring, one a minute */
+	int newest;
+	int nsamples;
+} history;
 
 /* What was found to hold in this round. */
 typedef struct Round
 {
 	PfaAlertEntry found[PFA_METRICS_ALERTS];
-	int			nfound;
+	int nfound;
 } Round;
 
 /* ---- history ---- */
@@ -128,8 +131,8 @@ take_sample(Sample *sample)
 static void
 keep_sample(const Sample *sample)
 {
-	if (history.nsamples > 0 && history.samples[history.newest].at +
-		SAMPLE_USECS > sample->at)
+	if (history.nsamples > 0 &&
+		history.samples[history.newest].at + SAMPLE_USECS > sample->at)
 		return;
 	history.newest = (history.newest + 1) % SAMPLES;
 	history.samples[history.newest] = *sample;
@@ -189,7 +192,7 @@ judge_organization(Round *round, const PfaOrganizationFacts *facts,
 
 	if (facts->finished_hour > 0)
 	{
-		double		ratio = (double) facts->failed_hour / facts->finished_hour;
+		double ratio = (double) facts->failed_hour / facts->finished_hour;
 
 		above(round, SYNC_FAILURES_CRITICAL, organization, ratio);
 		above(round, SYNC_FAILURES_HIGH, organization, ratio);
@@ -205,8 +208,8 @@ judge_organization(Round *round, const PfaOrganizationFacts *facts,
 static double
 error_ratio(const Sample *now, const Sample *before)
 {
-	double		failed = now->calls.failed - before->calls.failed;
-	double		all = failed + now->calls.succeeded - before->calls.succeeded;
+	double failed = now->calls.failed - before->calls.failed;
+	double all = failed + now->calls.succeeded - before->calls.succeeded;
 
 	return all > 0 ? failed / all : NAN;
 }
@@ -238,8 +241,8 @@ static void
 judge_cache(Round *round, const Sample *now)
 {
 	const Sample *before = sample_before(now, 15 * MINUTE);
-	double		hits = now->cache.hits - before->cache.hits;
-	double		all = hits + now->cache.misses - before->cache.misses;
+	double hits = now->cache.hits - before->cache.hits;
+	double all = hits + now->cache.misses - before->cache.misses;
 
 	/* A look-up a second at least: a handful says nothing. */
 	if (all >= 15 * MINUTE && hits / all < definitions[CACHE_HITS].threshold)
@@ -251,8 +254,8 @@ judge_cache(Round *round, const Sample *now)
 static void
 judge_server(Round *round, const Sample *now)
 {
-	int64		counts[PFA_NCONNECTION_STATES];
-	int64		connections = 0;
+	int64 counts[PFA_NCONNECTION_STATES];
+	int64 connections = 0;
 	PfaProcessSnapshot launcher;
 	struct statvfs disk;
 
@@ -269,8 +272,8 @@ judge_server(Round *round, const Sample *now)
 	/* As df reckons: what only root may use counts as used. */
 	if (statvfs(DataDir, &disk) == 0 && disk.f_blocks > 0)
 	{
-		double		used = disk.f_blocks - disk.f_bfree;
-		double		ratio = used / Max(used + disk.f_bavail, 1);
+		double used = disk.f_blocks - disk.f_bfree;
+		double ratio = used / Max(used + disk.f_bavail, 1);
 
 		above(round, DISK_CRITICAL, NULL, ratio);
 		above(round, DISK_HIGH, NULL, ratio);
@@ -314,8 +317,8 @@ find_alert(const PfaAlertEntry *alerts, int n, const PfaAlertEntry *alert)
 }
 
 static void
-note_change(PfaAlertChange *changes, int *nchanges,
-			const PfaAlertEntry *alert, bool resolved)
+note_change(PfaAlertChange *changes, int *nchanges, const PfaAlertEntry *alert,
+			bool resolved)
 {
 	changes[*nchanges].alert = *alert;
 	changes[*nchanges].resolved = resolved;
@@ -332,12 +335,13 @@ replace(PfaDatabaseBlock *block, Round *round, PfaAlertChange *changes,
 	for (int i = 0; i < round->nfound; i++)
 	{
 		PfaAlertEntry *alert = &round->found[i];
-		const PfaAlertEntry *before =
-			find_alert(block->alerts, PFA_METRICS_ALERTS, alert);
+		const PfaAlertEntry *before = find_alert(block->alerts,
+												 PFA_METRICS_ALERTS, alert);
 
 		alert->since = before != NULL ? before->since : now;
 		alert->firing = alert->since +
-			hold_seconds(alert->name) * USECS_PER_SEC <= now;
+				hold_seconds(alert->name) * USECS_PER_SEC <=
+			now;
 		if (alert->firing && (before == NULL || !before->firing))
 			note_change(changes, nchanges, alert, false);
 	}
@@ -360,8 +364,8 @@ pfa_alerts_judge(const PfaOrganizationFacts *facts, int nfacts, int *nchanges)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
 	PfaAlertChange *changes;
-	Round	   *round;
-	Sample		now;
+	Round *round;
+	Sample now;
 
 	*nchanges = 0;
 	if (block == NULL)

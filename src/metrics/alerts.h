@@ -11,24 +11,24 @@
 
 #include "metrics/gauges.h"
 
-#define PFA_METRICS_ALERTS	128
-#define PFA_ALERT_NAME_LEN	32
+#define PFA_METRICS_ALERTS 128
+#define PFA_ALERT_NAME_LEN 32
 
 typedef struct PfaAlertEntry
 {
-	char		name[PFA_ALERT_NAME_LEN];	/* "": not in use */
-	char		organization_id[PFA_METRICS_LABEL_LEN]; /* "": none */
-	bool		critical;		/* else a warning */
-	bool		firing;			/* else its condition holds, not for long */
-	TimestampTz since;			/* that the condition holds */
-	double		value;
-	double		threshold;
+	char name[PFA_ALERT_NAME_LEN];               /* "": not in use */
+	char organization_id[PFA_METRICS_LABEL_LEN]; /* "": none */
+	bool critical;                               /* else a warning */
+	bool firing;       /* else its condition holds, not for long */
+	TimestampTz since; /* that the condition holds */
+	double value;
+	double threshold;
 } PfaAlertEntry;
 
 typedef struct PfaAlertChange
 {
 	PfaAlertEntry alert;
-	bool		resolved;		/* else it began to fire */
+	bool resolved; /* else it began to fire */
 } PfaAlertChange;
 
 /*
@@ -36,8 +36,8 @@ typedef struct PfaAlertChange
  * Keeps in this process what the counters were up to an hour ago; call it every
  * few seconds from one process a database.
  */
-extern PfaAlertChange *pfa_alerts_judge(const PfaOrganizationFacts *facts,
-										int nfacts, int *nchanges);
+extern PfaAlertChange *
+pfa_alerts_judge(const PfaOrganizationFacts *facts, int nfacts, int *nchanges);
 
 /* What holds now, palloc'd: firing ones first. */
 extern PfaAlertEntry *pfa_alerts_list(int *n);
@@ -45,4 +45,4 @@ extern PfaAlertEntry *pfa_alerts_list(int *n);
 /* What an alert means, for people. */
 extern const char *pfa_alert_summary(const char *name);
 
-#endif							/* PFA_ALERTS_H */
+#endif /* PFA_ALERTS_H */

@@ -18,45 +18,44 @@
 #include "metrics/metrics_private.h"
 
 /* In the order of PfaEndpoint. */
-const char *const pfa_endpoint_names[PFA_NENDPOINTS] = {
-	"pfa_add_organization",
-	"pfa_remove_organization",
-	"pfa_pause_organization",
-	"pfa_resume_organization",
-	"pfa_test_source",
-	"pfa_sync_now",
-	"pfa_sync_wait",
-	"pfa_sync_cancel",
-	"pfa_sync",
-	"pfa_get",
-	"pfa_record",
-	"pfa_draft",
-	"pfa_commit",
-	"pfa_discard",
-	"pfa_resolve_conflict",
-	"pfa_permissions",
-	"pfa_organization_config",
-	"pfa_stats",
-	"pfa_kpi_stats",
-	"pfa_timeline_bounds",
-	"pfa_kpi_verify",
-	"pfa_refresh_mv",
-	"pfa_index_advice",
-	"pfa_explain",
-	"pfa_cache_get",
-	"pfa_cache_set",
-	"pfa_cache_invalidate",
-	"pfa_prewarm"
-};
+const char *const pfa_endpoint_names[PFA_NENDPOINTS] =
+	{"pfa_add_organization",
+	 "pfa_remove_organization",
+	 "pfa_pause_organization",
+	 "pfa_resume_organization",
+	 "pfa_test_source",
+	 "pfa_sync_now",
+	 "pfa_sync_wait",
+	 "pfa_sync_cancel",
+	 "pfa_sync",
+	 "pfa_get",
+	 "pfa_record",
+	 "pfa_draft",
+	 "pfa_commit",
+	 "pfa_discard",
+	 "pfa_resolve_conflict",
+	 "pfa_permissions",
+	 "pfa_organization_config",
+	 "pfa_stats",
+	 "pfa_kpi_stats",
+	 "pfa_timeline_bounds",
+	 "pfa_kpi_verify",
+	 "pfa_refresh_mv",
+	 "pfa_index_advice",
+	 "pfa_explain",
+	 "pfa_cache_get",
+	 "pfa_cache_set",
+	 "pfa_cache_invalidate",
+	 "pfa_prewarm"};
 
 static struct
 {
-	bool		looked;
-	int			backend;		/* -1: do not count */
-	bool		in_call;
-	Size		response;		/* bytes, as told by the call */
-	instr_time	start;
-}			mine;
+	bool looked;
+	int backend; /* -1: do not count */
+	bool in_call;
+	Size response; /* bytes, as told by the call */
+	instr_time start;
+} mine;
 
 /* Whether the function returns one value of variable length. */
 static bool
@@ -84,14 +83,14 @@ static void
 end_call(PfaEndpoint endpoint, bool failed)
 {
 	PfaEndpointCounters *counters = &pfa_metrics.mine->endpoints[endpoint];
-	instr_time	end;
+	instr_time end;
 
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, mine.start);
 	pfa_histogram_observe(&counters->duration, &pfa_histogram_api,
 						  (uint64) (INSTR_TIME_GET_DOUBLE(end) * 1e9));
-	pg_atomic_fetch_add_u64(failed ? &counters->failed :
-							&counters->succeeded, 1);
+	pg_atomic_fetch_add_u64(failed ? &counters->failed : &counters->succeeded,
+							1);
 	pg_atomic_write_u64(&pfa_metrics.backends[mine.backend], 0);
 	mine.in_call = false;
 }
@@ -100,7 +99,7 @@ end_call(PfaEndpoint endpoint, bool failed)
 static void
 leave_call(int code, Datum arg)
 {
-	uint64		word = pg_atomic_read_u64(&pfa_metrics.backends[mine.backend]);
+	uint64 word = pg_atomic_read_u64(&pfa_metrics.backends[mine.backend]);
 
 	if (mine.in_call && (word & 0xffffffff) != 0)
 		end_call((PfaEndpoint) ((word & 0xffffffff) - 1), true);
@@ -112,8 +111,7 @@ may_count(void)
 	if (!mine.looked)
 	{
 		mine.looked = true;
-		mine.backend = pfa_metrics_block() == NULL ? -1 :
-			pfa_metrics_backend();
+		mine.backend = pfa_metrics_block() == NULL ? -1 : pfa_metrics_backend();
 		if (mine.backend >= 0)
 			on_shmem_exit(leave_call, (Datum) 0);
 	}
@@ -128,9 +126,9 @@ static void
 report_error(PfaEndpoint endpoint, MemoryContext caller)
 {
 	MemoryContext old;
-	ErrorData  *edata;
-	char		context[96];
-	int			sqlstate = geterrcode();
+	ErrorData *edata;
+	char context[96];
+	int sqlstate = geterrcode();
 
 	/* There may be no memory for a copy of an error that says so. */
 	if (sqlstate == ERRCODE_OUT_OF_MEMORY)
@@ -141,8 +139,8 @@ report_error(PfaEndpoint endpoint, MemoryContext caller)
 			 "{\"endpoint\": \"%s\", \"sqlstate\": \"%s\"}",
 			 pfa_endpoint_names[endpoint], unpack_sql_state(sqlstate));
 	pfa_event_post(sqlstate == ERRCODE_QUERY_CANCELED ? PFA_LEVEL_WARNING :
-				   PFA_LEVEL_ERROR, "api", NULL, 0, "call_failed",
-				   edata->message, context);
+														PFA_LEVEL_ERROR,
+				   "api", NULL, 0, "call_failed", edata->message, context);
 	FreeErrorData(edata);
 	MemoryContextSwitchTo(old);
 }
@@ -151,7 +149,7 @@ Datum
 pfa_metrics_call(PfaEndpoint endpoint, PGFunction body, FunctionCallInfo fcinfo)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Datum		result = (Datum) 0;
+	Datum result = (Datum) 0;
 
 	if (!may_count())
 		return body(fcinfo);

@@ -18,17 +18,17 @@
 #include "metrics/connections.h"
 
 /* Lock waiters that are told apart; more count as active. */
-#define MAX_WAITERS		1024
+#define MAX_WAITERS 1024
 
 static int
 find_waiters(int *pids)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (uint32 i = 0; i < ProcGlobal->allProcCount && n < MAX_WAITERS; i++)
 	{
 		const PGPROC *proc = &ProcGlobal->allProcs[i];
-		uint32		event = *(const volatile uint32 *) &proc->wait_event_info;
+		uint32 event = *(const volatile uint32 *) &proc->wait_event_info;
 
 		/* A process that ends just now may leave its number behind. */
 		if (proc->pid != 0 && (event & 0xff000000) == PG_WAIT_LOCK)
@@ -61,9 +61,9 @@ state_of(const PgBackendStatus *status, const int *waiters, int nwaiters)
 void
 pfa_connections_count(int64 counts[PFA_NCONNECTION_STATES])
 {
-	int		   *waiters = palloc(sizeof(int) * MAX_WAITERS);
-	int			nwaiters = find_waiters(waiters);
-	int			nbackends;
+	int *waiters = palloc(sizeof(int) * MAX_WAITERS);
+	int nwaiters = find_waiters(waiters);
+	int nbackends;
 
 	memset(counts, 0, sizeof(int64) * PFA_NCONNECTION_STATES);
 	/* A second look in the same transaction is to see what is now. */
@@ -92,5 +92,6 @@ int
 pfa_connections_max(void)
 {
 	return Max(MaxConnections - setting("superuser_reserved_connections") -
-			   setting("reserved_connections"), 1);
+				   setting("reserved_connections"),
+			   1);
 }

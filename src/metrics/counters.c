@@ -24,9 +24,9 @@
 #include "metrics/metrics_private.h"
 
 /* A freed entry is used again after so long, see metrics_private.h. */
-#define REUSE_USECS		(60 * USECS_PER_SEC)
+#define REUSE_USECS (60 * USECS_PER_SEC)
 
-PfaMetrics	pfa_metrics;
+PfaMetrics pfa_metrics;
 
 /* ---- set-up ---- */
 
@@ -39,21 +39,21 @@ count_backends(void)
 static Size
 keys_size(void)
 {
-	return MAXALIGN(mul_size(pfa_guc_max_organizations,
-							 sizeof(PfaOrganizationKey)));
+	return MAXALIGN(
+		mul_size(pfa_guc_max_organizations, sizeof(PfaOrganizationKey)));
 }
 
 static Size
 organizations_size(void)
 {
-	return MAXALIGN(mul_size(pfa_guc_max_organizations,
-							 sizeof(PfaOrganizationEntry)));
+	return MAXALIGN(
+		mul_size(pfa_guc_max_organizations, sizeof(PfaOrganizationEntry)));
 }
 
 Size
 pfa_metrics_shmem_size(void)
 {
-	Size		size = CACHELINEALIGN(sizeof(PfaMetricsShared));
+	Size size = CACHELINEALIGN(sizeof(PfaMetricsShared));
 
 	size = add_size(size, PG_CACHE_LINE_SIZE);
 	size = add_size(size, keys_size());
@@ -78,8 +78,8 @@ StaticAssertDecl(sizeof(pg_atomic_uint64) == sizeof(uint64),
 void
 pfa_metrics_shmem_startup(void)
 {
-	bool		found;
-	char	   *memory;
+	bool found;
+	char *memory;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	memory = ShmemInitStruct("pfa_vanguard metrics", pfa_metrics_shmem_size(),
@@ -189,7 +189,7 @@ pfa_metrics_forget_database(Oid database)
 int
 pfa_metrics_backend(void)
 {
-	int			index;
+	int index;
 
 	if (MyProc == NULL || pfa_metrics.shared == NULL)
 		return -1;
@@ -221,7 +221,7 @@ static int
 make_organization(const char *organization, uint32 hash)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			found;
+	int found;
 
 	/* Under the lock, so that no organization is entered twice. */
 	LWLockAcquire(pfa_metrics.lock, LW_EXCLUSIVE);
@@ -249,8 +249,8 @@ make_organization(const char *organization, uint32 hash)
 PfaOrganizationEntry *
 pfa_metrics_organization_entry(const char *organization, bool make)
 {
-	uint32		hash;
-	int			i;
+	uint32 hash;
+	int i;
 
 	/* One that is really called so must not give a second series of the name. */
 	if (pfa_metrics_block() == NULL || organization == NULL ||
@@ -297,10 +297,10 @@ pfa_metrics_error_kind(int sqlstate)
 			return PFA_ERROR_DENIED;
 		case ERRCODE_FDW_ERROR:
 			return sqlstate == ERRCODE_FDW_ERROR ? PFA_ERROR_ANSWER :
-				PFA_ERROR_SETUP;
+												   PFA_ERROR_SETUP;
 		case ERRCODE_DATA_EXCEPTION:
 			return sqlstate == ERRCODE_DATA_EXCEPTION ? PFA_ERROR_GUARD :
-				PFA_ERROR_SETUP;
+														PFA_ERROR_SETUP;
 		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
 			return PFA_ERROR_SETUP;
 	}
@@ -326,8 +326,8 @@ pfa_metrics_sync_progress(const char *organization,
 
 void
 pfa_metrics_sync_finished(const char *organization, PfaSyncMode mode,
-						  PfaSyncResult result, PfaErrorKind kind,
-						  int64 usecs, int64 records)
+						  PfaSyncResult result, PfaErrorKind kind, int64 usecs,
+						  int64 records)
 {
 	PfaOrganizationCounters *counters = organization_counters(organization);
 
@@ -371,8 +371,8 @@ pfa_metrics_cache_lookup(PfaKeyspace keyspace, bool hit)
 	PfaDatabaseBlock *block = pfa_metrics_block();
 
 	if (block != NULL)
-		add(hit ? &block->cache_hits[keyspace] :
-			&block->cache_misses[keyspace], 1);
+		add(hit ? &block->cache_hits[keyspace] : &block->cache_misses[keyspace],
+			1);
 }
 
 void
@@ -437,7 +437,7 @@ process_entry(PfaProcess process, Oid database)
 	if (process == PFA_PROCESS_LAUNCHER)
 		return &pfa_metrics.shared->launcher;
 	block = database == MyDatabaseId ? pfa_metrics_block() :
-		pfa_metrics_find_block(database);
+									   pfa_metrics_find_block(database);
 	return block == NULL ? NULL : &block->processes[process];
 }
 

@@ -27,7 +27,7 @@ typedef enum PfaSyncMode
 	PFA_MODE_DELTA,
 	PFA_MODE_FORCE
 } PfaSyncMode;
-#define PFA_NMODES	(PFA_MODE_FORCE + 1)
+#define PFA_NMODES (PFA_MODE_FORCE + 1)
 
 typedef enum PfaSyncResult
 {
@@ -35,42 +35,42 @@ typedef enum PfaSyncResult
 	PFA_SYNC_FAILED,
 	PFA_SYNC_CANCELLED
 } PfaSyncResult;
-#define PFA_NSYNC_RESULTS	(PFA_SYNC_CANCELLED + 1)
+#define PFA_NSYNC_RESULTS (PFA_SYNC_CANCELLED + 1)
 
 /* Why a sync failed. */
 typedef enum PfaErrorKind
 {
-	PFA_ERROR_NETWORK,			/* no answer from PEMS, or none of use */
-	PFA_ERROR_DENIED,			/* PEMS refused the credentials */
-	PFA_ERROR_ANSWER,			/* an answer that cannot be right */
-	PFA_ERROR_GUARD,			/* more records gone than may go at once */
-	PFA_ERROR_SETUP,			/* organization, server, mapping, rights */
-	PFA_ERROR_WORKER,			/* its process died too often */
-	PFA_ERROR_DATABASE			/* anything else */
+	PFA_ERROR_NETWORK, /* no answer from PEMS, or none of use */
+	PFA_ERROR_DENIED,  /* PEMS refused the credentials */
+	PFA_ERROR_ANSWER,  /* an answer that cannot be right */
+	PFA_ERROR_GUARD,   /* more records gone than may go at once */
+	PFA_ERROR_SETUP,   /* organization, server, mapping, rights */
+	PFA_ERROR_WORKER,  /* its process died too often */
+	PFA_ERROR_DATABASE /* anything else */
 } PfaErrorKind;
-#define PFA_NERROR_KINDS	(PFA_ERROR_DATABASE + 1)
+#define PFA_NERROR_KINDS (PFA_ERROR_DATABASE + 1)
 
 extern PfaErrorKind pfa_metrics_error_kind(int sqlstate);
 
 /* What a piece of a run did; added up while the run goes on. */
 typedef struct PfaSyncProgress
 {
-	int64		inserted;
-	int64		updated;
-	int64		deleted;
-	int64		unchanged;
-	int64		rejected;
-	int64		api_calls;
-	int64		retries;
+	int64 inserted;
+	int64 updated;
+	int64 deleted;
+	int64 unchanged;
+	int64 rejected;
+	int64 api_calls;
+	int64 retries;
 } PfaSyncProgress;
 
 extern void pfa_metrics_sync_progress(const char *organization,
 									  const PfaSyncProgress *progress);
 /* Once a run has ended; kind counts for failed ones. */
-extern void pfa_metrics_sync_finished(const char *organization,
-									  PfaSyncMode mode, PfaSyncResult result,
-									  PfaErrorKind kind, int64 usecs,
-									  int64 records);
+extern void
+pfa_metrics_sync_finished(const char *organization, PfaSyncMode mode,
+						  PfaSyncResult result, PfaErrorKind kind, int64 usecs,
+						  int64 records);
 
 /* ---- write-back ---- */
 
@@ -78,13 +78,13 @@ typedef enum PfaWriteResult
 {
 	PFA_WRITE_SUCCESS,
 	PFA_WRITE_CONFLICT,
-	PFA_WRITE_FAILED,			/* given up */
-	PFA_WRITE_RETRIED			/* will be tried again */
+	PFA_WRITE_FAILED, /* given up */
+	PFA_WRITE_RETRIED /* will be tried again */
 } PfaWriteResult;
-#define PFA_NWRITE_RESULTS	(PFA_WRITE_RETRIED + 1)
+#define PFA_NWRITE_RESULTS (PFA_WRITE_RETRIED + 1)
 
-extern void pfa_metrics_write_back(const char *organization,
-								   PfaWriteResult result);
+extern void
+pfa_metrics_write_back(const char *organization, PfaWriteResult result);
 
 /* ---- calls of the SQL API ---- */
 
@@ -120,7 +120,7 @@ typedef enum PfaEndpoint
 	PFA_ENDPOINT_CACHE_INVALIDATE,
 	PFA_ENDPOINT_PREWARM
 } PfaEndpoint;
-#define PFA_NENDPOINTS	(PFA_ENDPOINT_PREWARM + 1)
+#define PFA_NENDPOINTS (PFA_ENDPOINT_PREWARM + 1)
 
 /*
  * Call body and count it: a request, its latency, an error if it raises one,
@@ -141,13 +141,11 @@ extern Datum pfa_metrics_call(PfaEndpoint endpoint, PGFunction body,
 #define PFA_API_FUNCTION(name, endpoint) \
 	PG_FUNCTION_INFO_V1(name); \
 	static Datum name##_body(PG_FUNCTION_ARGS); \
-	Datum \
-	name(PG_FUNCTION_ARGS) \
+	Datum name(PG_FUNCTION_ARGS) \
 	{ \
 		return pfa_metrics_call((endpoint), name##_body, fcinfo); \
 	} \
-	static Datum \
-	name##_body(PG_FUNCTION_ARGS)
+	static Datum name##_body(PG_FUNCTION_ARGS)
 
 /* Size of the present call's result, where that is a set of rows. */
 extern void pfa_metrics_response_size(Size bytes);
@@ -156,14 +154,14 @@ extern void pfa_metrics_response_size(Size bytes);
 
 typedef enum PfaKeyspace
 {
-	PFA_KEYSPACE_DATA,			/* pfa:{org}:data... */
-	PFA_KEYSPACE_STATS,			/* pfa:{org}:stats */
-	PFA_KEYSPACE_CONFIG,		/* org:{org}:config */
-	PFA_KEYSPACE_PERMISSIONS,	/* user:{user}:perms */
-	PFA_KEYSPACE_AI,			/* ai:query:{hash} */
-	PFA_KEYSPACE_OTHER			/* the user's own keys */
+	PFA_KEYSPACE_DATA,        /* pfa:{org}:data... */
+	PFA_KEYSPACE_STATS,       /* pfa:{org}:stats */
+	PFA_KEYSPACE_CONFIG,      /* org:{org}:config */
+	PFA_KEYSPACE_PERMISSIONS, /* user:{user}:perms */
+	PFA_KEYSPACE_AI,          /* ai:query:{hash} */
+	PFA_KEYSPACE_OTHER        /* the user's own keys */
 } PfaKeyspace;
-#define PFA_NKEYSPACES	(PFA_KEYSPACE_OTHER + 1)
+#define PFA_NKEYSPACES (PFA_KEYSPACE_OTHER + 1)
 
 typedef enum PfaCacheOperation
 {
@@ -171,12 +169,12 @@ typedef enum PfaCacheOperation
 	PFA_CACHE_SET,
 	PFA_CACHE_INVALIDATE
 } PfaCacheOperation;
-#define PFA_NCACHE_OPERATIONS	(PFA_CACHE_INVALIDATE + 1)
+#define PFA_NCACHE_OPERATIONS (PFA_CACHE_INVALIDATE + 1)
 
 extern void pfa_metrics_cache_lookup(PfaKeyspace keyspace, bool hit);
 extern void pfa_metrics_cache_evicted(PfaKeyspace keyspace, uint64 entries);
-extern void pfa_metrics_cache_operation(PfaCacheOperation operation,
-										uint64 nsecs);
+extern void
+pfa_metrics_cache_operation(PfaCacheOperation operation, uint64 nsecs);
 /* Whether the cache answers, and how much it holds. */
 extern void pfa_metrics_cache_state(bool up, uint64 size_bytes);
 
@@ -187,7 +185,7 @@ typedef enum PfaView
 	PFA_VIEW_KPI_STATS,
 	PFA_VIEW_TIMELINE_BOUNDS
 } PfaView;
-#define PFA_NVIEWS	(PFA_VIEW_TIMELINE_BOUNDS + 1)
+#define PFA_NVIEWS (PFA_VIEW_TIMELINE_BOUNDS + 1)
 
 extern void pfa_metrics_view_refreshed(PfaView view, TimestampTz at);
 
@@ -199,13 +197,13 @@ typedef enum PfaProcess
 	PFA_PROCESS_SCHEDULER,
 	PFA_PROCESS_SYNC
 } PfaProcess;
-#define PFA_NPROCESSES	(PFA_PROCESS_SYNC + 1)
+#define PFA_NPROCESSES (PFA_PROCESS_SYNC + 1)
 
 /* database InvalidOid: the launcher, which all databases share. */
 extern void pfa_metrics_process_started(PfaProcess process, Oid database);
 extern void pfa_metrics_process_restarted(PfaProcess process, Oid database);
-extern void pfa_metrics_process_failed(PfaProcess process, Oid database,
-									   const char *error);
+extern void
+pfa_metrics_process_failed(PfaProcess process, Oid database, const char *error);
 
 typedef enum PfaEventLevel
 {
@@ -214,7 +212,7 @@ typedef enum PfaEventLevel
 	PFA_LEVEL_WARNING,
 	PFA_LEVEL_ERROR
 } PfaEventLevel;
-#define PFA_NLEVELS	(PFA_LEVEL_ERROR + 1)
+#define PFA_NLEVELS (PFA_LEVEL_ERROR + 1)
 
 extern void pfa_metrics_event(PfaEventLevel level);
 
@@ -227,4 +225,4 @@ extern void pfa_metrics_shmem_request(void);
 extern void pfa_metrics_shmem_startup(void);
 extern void pfa_metrics_executor_install(void);
 
-#endif							/* PFA_COUNTERS_H */
+#endif /* PFA_COUNTERS_H */

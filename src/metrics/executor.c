@@ -42,19 +42,19 @@ typedef struct OpenStatement
 {
 	struct OpenStatement *next;
 	const QueryDesc *query;
-	int			relation;		/* the first of ours that it touches */
-	instr_time	spent;
+	int relation; /* the first of ours that it touches */
+	instr_time spent;
 	MemoryContextCallback callback;
 } OpenStatement;
 
 static struct
 {
-	OpenStatement *open;		/* the newest first; rarely more than one */
-	int			depth;			/* counted statements that are being run */
+	OpenStatement *open; /* the newest first; rarely more than one */
+	int depth;           /* counted statements that are being run */
 	PfaStatementShard *shard;
-	bool		excluded;		/* a worker of ours, or no shared memory */
-	bool		looked;
-}			mine;
+	bool excluded; /* a worker of ours, or no shared memory */
+	bool looked;
+} mine;
 
 /* ---- what is ours ---- */
 
@@ -63,8 +63,8 @@ static int
 first_relation(const PlannedStmt *statement)
 {
 	PfaDatabaseBlock *block = pfa_metrics.mine;
-	uint32		noids = pg_atomic_read_u32(&block->noids);
-	ListCell   *cell;
+	uint32 noids = pg_atomic_read_u32(&block->noids);
+	ListCell *cell;
 
 	if (noids == 0)
 		return -1;
@@ -91,7 +91,7 @@ static void
 look_at_process(void)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	int			backend = pfa_metrics_backend();
+	int backend = pfa_metrics_backend();
 
 	mine.looked = true;
 	mine.excluded = block == NULL || backend < 0 || IsParallelWorker() ||
@@ -129,7 +129,7 @@ static void
 executor_start(QueryDesc *query, int eflags)
 {
 	OpenStatement *statement;
-	int			relation;
+	int relation;
 
 	if (previous_start)
 		previous_start(query, eflags);
@@ -175,8 +175,8 @@ static void
 executor_run(PFA_EXECUTOR_RUN_ARGS)
 {
 	OpenStatement *statement = find_statement(queryDesc);
-	instr_time	start;
-	instr_time	end;
+	instr_time start;
+	instr_time end;
 
 	if (statement == NULL)
 	{
@@ -210,10 +210,11 @@ finish_next(QueryDesc *query)
 static void
 executor_finish(QueryDesc *query)
 {
-	OpenStatement *statement = query->operation == CMD_SELECT ? NULL :
+	OpenStatement *statement = query->operation == CMD_SELECT ?
+		NULL :
 		find_statement(query);
-	instr_time	start;
-	instr_time	end;
+	instr_time start;
+	instr_time end;
 
 	/* Nothing is left to do for a query, so that need not be timed. */
 	if (statement == NULL)
@@ -242,9 +243,8 @@ executor_finish(QueryDesc *query)
 static void
 report_slow(const OpenStatement *statement, uint64 nsecs)
 {
-	PfaRelationEntry *entry =
-		&pfa_metrics.mine->relations[statement->relation];
-	char		context[160];
+	PfaRelationEntry *entry = &pfa_metrics.mine->relations[statement->relation];
+	char context[160];
 
 	pg_atomic_fetch_add_u64(&mine.shard->s.slow, 1);
 	pg_atomic_fetch_add_u64(&entry->slow, 1);
@@ -253,9 +253,12 @@ report_slow(const OpenStatement *statement, uint64 nsecs)
 			 "{\"relation\": \"%s\", \"query_id\": %lld, \"seconds\": %.3f}",
 			 NameStr(entry->name),
 			 (long long) statement->query->plannedstmt->queryId, nsecs / 1e9);
-	pfa_event_post(PFA_LEVEL_WARNING, "statements", NULL, 0, "slow_statement",
-				   psprintf("a statement on %s took longer than pfa_vanguard.slow_query_threshold",
-							NameStr(entry->name)), context);
+	pfa_event_post(
+		PFA_LEVEL_WARNING, "statements", NULL, 0, "slow_statement",
+		psprintf(
+			"a statement on %s took longer than pfa_vanguard.slow_query_threshold",
+			NameStr(entry->name)),
+		context);
 }
 
 static void
@@ -265,11 +268,10 @@ executor_end(QueryDesc *query)
 
 	if (statement != NULL)
 	{
-		uint64		nsecs = (uint64)
-			(INSTR_TIME_GET_DOUBLE(statement->spent) * 1e9);
+		uint64 nsecs = (uint64) (INSTR_TIME_GET_DOUBLE(statement->spent) * 1e9);
 
-		pfa_histogram_observe(&mine.shard->s.duration,
-							  &pfa_histogram_statement, nsecs);
+		pfa_histogram_observe(&mine.shard->s.duration, &pfa_histogram_statement,
+							  nsecs);
 		if (pfa_guc_slow_query_threshold >= 0 &&
 			nsecs > pfa_guc_slow_query_threshold * UINT64CONST(1000000))
 			report_slow(statement, nsecs);

@@ -24,8 +24,7 @@ keep_facts(PfaOrganizationCounters *counters, const PfaOrganizationFacts *facts)
 	/* A run may have ended since the table was read. */
 	if (facts->last_success_at >
 		(TimestampTz) pg_atomic_read_u64(&counters->last_success_at))
-		pg_atomic_write_u64(&counters->last_success_at,
-							facts->last_success_at);
+		pg_atomic_write_u64(&counters->last_success_at, facts->last_success_at);
 	pg_atomic_write_u64(&counters->added_at, facts->added_at);
 	pg_atomic_write_u64(&counters->next_sync_at, facts->next_sync_at);
 	pg_atomic_write_u64(&counters->interval_us, facts->interval_us);
@@ -105,8 +104,8 @@ pfa_gauges_organizations(const PfaOrganizationFacts *facts, int nfacts)
 static int
 by_oid(const void *a, const void *b)
 {
-	Oid			x = ((const PfaRelationFacts *) a)->oid;
-	Oid			y = ((const PfaRelationFacts *) b)->oid;
+	Oid x = ((const PfaRelationFacts *) a)->oid;
+	Oid y = ((const PfaRelationFacts *) b)->oid;
 
 	return x < y ? -1 : x > y;
 }
@@ -166,7 +165,7 @@ pfa_gauges_relations(const PfaRelationFacts *facts, int nfacts)
 	{
 		PfaRelationEntry *entry = &block->relations[i];
 
-		entry->name = sorted[i].name;	/* ALTER TABLE RENAME */
+		entry->name = sorted[i].name; /* ALTER TABLE RENAME */
 		set_if_known(&entry->size, sorted[i].size);
 		pg_atomic_write_u64(&entry->rows, Max(sorted[i].rows, 0));
 		pg_atomic_write_u64(&entry->index_hit, sorted[i].index_hit);

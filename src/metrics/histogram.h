@@ -13,7 +13,7 @@
 #include "postgres.h"
 #include "port/atomics.h"
 
-#define PFA_HISTOGRAM_BOUNDS	12
+#define PFA_HISTOGRAM_BOUNDS 12
 
 typedef struct PfaHistogram
 {
@@ -24,31 +24,31 @@ typedef struct PfaHistogram
 
 typedef struct PfaHistogramSpec
 {
-	double		divisor;		/* to what is shown; exact, where a factor
+	double divisor; /* to what is shown; exact, where a factor
 								 * such as 1e-9 is not */
-	int			nbounds;
-	uint64		bounds[PFA_HISTOGRAM_BOUNDS];	/* upper, inclusive, rising */
+	int nbounds;
+	uint64 bounds[PFA_HISTOGRAM_BOUNDS]; /* upper, inclusive, rising */
 } PfaHistogramSpec;
 
 /* Buckets as they are counted: each observation in one of them. */
 typedef struct PfaHistogramValues
 {
-	uint64		buckets[PFA_HISTOGRAM_BOUNDS + 1];
-	uint64		sum;
+	uint64 buckets[PFA_HISTOGRAM_BOUNDS + 1];
+	uint64 sum;
 } PfaHistogramValues;
 
-extern const PfaHistogramSpec pfa_histogram_statement;	/* ns */
-extern const PfaHistogramSpec pfa_histogram_api;	/* ns */
-extern const PfaHistogramSpec pfa_histogram_response;	/* bytes */
-extern const PfaHistogramSpec pfa_histogram_cache;	/* ns */
-extern const PfaHistogramSpec pfa_histogram_sync;	/* us */
+extern const PfaHistogramSpec pfa_histogram_statement; /* ns */
+extern const PfaHistogramSpec pfa_histogram_api;       /* ns */
+extern const PfaHistogramSpec pfa_histogram_response;  /* bytes */
+extern const PfaHistogramSpec pfa_histogram_cache;     /* ns */
+extern const PfaHistogramSpec pfa_histogram_sync;      /* us */
 extern const PfaHistogramSpec pfa_histogram_records;
 
 extern void pfa_histogram_observe(PfaHistogram *histogram,
 								  const PfaHistogramSpec *spec, uint64 value);
 /* Add the histogram to values, which the caller has zeroed. */
-extern void pfa_histogram_read(PfaHistogram *histogram,
-							   PfaHistogramValues *values);
+extern void
+pfa_histogram_read(PfaHistogram *histogram, PfaHistogramValues *values);
 /* Upper bound i, as it is shown. */
 extern double pfa_histogram_bound(const PfaHistogramSpec *spec, int i);
 extern uint64 pfa_histogram_count(const PfaHistogramValues *values);
@@ -56,8 +56,8 @@ extern uint64 pfa_histogram_count(const PfaHistogramValues *values);
  * The quantile (0 to 1) by interpolation within its bucket, as Prometheus
  * computes it; never above the highest bound.  NaN without observations.
  */
-extern double pfa_histogram_quantile(const PfaHistogramValues *values,
-									 const PfaHistogramSpec *spec,
-									 double quantile);
+extern double
+pfa_histogram_quantile(const PfaHistogramValues *values,
+					   const PfaHistogramSpec *spec, double quantile);
 
-#endif							/* PFA_HISTOGRAM_H */
+#endif /* PFA_HISTOGRAM_H */

@@ -46,42 +46,39 @@ PG_FUNCTION_INFO_V1(pfa_metrics_mv);
 PG_FUNCTION_INFO_V1(pfa_metrics_events);
 PG_FUNCTION_INFO_V1(pfa_metrics_server);
 
-#define MAX_COLUMNS		12
+#define MAX_COLUMNS 12
 
 static const char *const mode_names[PFA_NMODES] = {"full", "delta", "force"};
-static const char *const error_names[PFA_NERROR_KINDS] = {
-	"network", "denied", "answer", "guard", "setup", "worker", "database"
-};
-static const char *const row_names[PFA_NROW_KINDS] = {
-	"inserted", "updated", "deleted", "unchanged", "rejected"
-};
-static const char *const write_names[PFA_NWRITE_RESULTS] = {
-	"success", "conflict", "failed", "retried"
-};
-static const char *const state_names[PFA_NCONNECTION_STATES] = {
-	"active", "idle", "idle_in_transaction", "waiting"
-};
-static const char *const keyspace_names[PFA_NKEYSPACES] = {
-	"pfa_data", "pfa_stats", "org_config", "user_perms", "ai_query", "other"
-};
-static const char *const operation_names[PFA_NCACHE_OPERATIONS] = {
-	"get", "set", "invalidate"
-};
-static const char *const view_names[PFA_NVIEWS] = {
-	"mv_pfa_kpi_stats", "mv_pfa_timeline_bounds"
-};
-static const char *const process_names[PFA_NPROCESSES] = {
-	"launcher", "scheduler", "sync"
-};
+static const char *const error_names[PFA_NERROR_KINDS] = {"network", "denied",
+														  "answer",  "guard",
+														  "setup",   "worker",
+														  "database"};
+static const char *const row_names[PFA_NROW_KINDS] = {"inserted", "updated",
+													  "deleted", "unchanged",
+													  "rejected"};
+static const char *const write_names[PFA_NWRITE_RESULTS] = {"success",
+															"conflict",
+															"failed",
+															"retried"};
+static const char *const state_names[PFA_NCONNECTION_STATES] =
+	{"active", "idle", "idle_in_transaction", "waiting"};
+static const char *const keyspace_names[PFA_NKEYSPACES] =
+	{"pfa_data", "pfa_stats", "org_config", "user_perms", "ai_query", "other"};
+static const char *const operation_names[PFA_NCACHE_OPERATIONS] =
+	{"get", "set", "invalidate"};
+static const char *const view_names[PFA_NVIEWS] = {"mv_pfa_kpi_stats",
+												   "mv_pfa_timeline_bounds"};
+static const char *const process_names[PFA_NPROCESSES] = {"launcher",
+														  "scheduler", "sync"};
 
 /* ---- rows ---- */
 
 typedef struct Row
 {
 	ReturnSetInfo *result;
-	int			n;
-	Datum		values[MAX_COLUMNS];
-	bool		nulls[MAX_COLUMNS];
+	int n;
+	Datum values[MAX_COLUMNS];
+	bool nulls[MAX_COLUMNS];
 } Row;
 
 static void
@@ -115,9 +112,9 @@ static void
 add_histogram(Row *row, const PfaHistogramSpec *spec,
 			  const PfaHistogramValues *values)
 {
-	Datum		bounds[PFA_HISTOGRAM_BOUNDS];
-	Datum		counts[PFA_HISTOGRAM_BOUNDS];
-	uint64		count = 0;
+	Datum bounds[PFA_HISTOGRAM_BOUNDS];
+	Datum counts[PFA_HISTOGRAM_BOUNDS];
+	uint64 count = 0;
 
 	for (int i = 0; i < spec->nbounds; i++)
 	{
@@ -125,14 +122,12 @@ add_histogram(Row *row, const PfaHistogramSpec *spec,
 		bounds[i] = Float8GetDatum(pfa_histogram_bound(spec, i));
 		counts[i] = Int64GetDatum((int64) count);
 	}
-	row->values[row->n++] =
-		PointerGetDatum(construct_array(bounds, spec->nbounds, FLOAT8OID,
-										sizeof(float8), FLOAT8PASSBYVAL,
-										TYPALIGN_DOUBLE));
-	row->values[row->n++] =
-		PointerGetDatum(construct_array(counts, spec->nbounds, INT8OID,
-										sizeof(int64), FLOAT8PASSBYVAL,
-										TYPALIGN_DOUBLE));
+	row->values[row->n++] = PointerGetDatum(
+		construct_array(bounds, spec->nbounds, FLOAT8OID, sizeof(float8),
+						FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	row->values[row->n++] = PointerGetDatum(
+		construct_array(counts, spec->nbounds, INT8OID, sizeof(int64),
+						FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	add_float(row, values->sum / spec->divisor);
 	add_count(row, pfa_histogram_count(values));
 }
@@ -149,8 +144,9 @@ end_row(Row *row)
 static double
 unix_time(TimestampTz time)
 {
-	return time == 0 ? 0 : time / (double) USECS_PER_SEC +
-		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY;
+	return time == 0 ? 0 :
+					   time / (double) USECS_PER_SEC +
+			(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY;
 }
 
 /* ---- syncs ---- */
@@ -159,8 +155,8 @@ Datum
 pfa_metrics_sync(PG_FUNCTION_ARGS)
 {
 	PfaOrganizationSnapshot *organizations;
-	int			n = pfa_metrics_snapshot(&organizations);
-	Row			row;
+	int n = pfa_metrics_snapshot(&organizations);
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int i = 0; i < n; i++)
@@ -172,9 +168,9 @@ pfa_metrics_sync(PG_FUNCTION_ARGS)
 			add_label(&row, organizations[i].organization_id);
 			add_label(&row, mode_names[mode]);
 			/* The sum of its parts: a ratio to it never passes 1. */
-			add_count(&row, finished[PFA_SYNC_SUCCESS] +
-					  finished[PFA_SYNC_FAILED] +
-					  finished[PFA_SYNC_CANCELLED]);
+			add_count(&row,
+					  finished[PFA_SYNC_SUCCESS] + finished[PFA_SYNC_FAILED] +
+						  finished[PFA_SYNC_CANCELLED]);
 			add_count(&row, finished[PFA_SYNC_SUCCESS]);
 			add_count(&row, finished[PFA_SYNC_FAILED]);
 			add_float(&row, organizations[i].busy_us[mode] / 1e6);
@@ -190,14 +186,14 @@ put_organization_counts(FunctionCallInfo fcinfo, const char *const *names,
 						int nnames, size_t offset)
 {
 	PfaOrganizationSnapshot *organizations;
-	int			n = pfa_metrics_snapshot(&organizations);
-	Row			row;
+	int n = pfa_metrics_snapshot(&organizations);
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int i = 0; i < n; i++)
 	{
-		const uint64 *counts = (const uint64 *)
-			((const char *) &organizations[i] + offset);
+		const uint64 *counts =
+			(const uint64 *) ((const char *) &organizations[i] + offset);
 
 		for (int j = 0; j < nnames; j++)
 		{
@@ -237,9 +233,9 @@ Datum
 pfa_metrics_sync_organizations(PG_FUNCTION_ARGS)
 {
 	PfaOrganizationSnapshot *organizations;
-	int			n = pfa_metrics_snapshot(&organizations);
+	int n = pfa_metrics_snapshot(&organizations);
 	TimestampTz now = GetCurrentTimestamp();
-	Row			row;
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int i = 0; i < n; i++)
@@ -248,8 +244,9 @@ pfa_metrics_sync_organizations(PG_FUNCTION_ARGS)
 
 		add_label(&row, o->organization_id);
 		add_count(&row, o->api_calls);
-		add_count(&row, o->rows[PFA_ROWS_INSERTED] +
-				  o->rows[PFA_ROWS_UPDATED] + o->rows[PFA_ROWS_DELETED]);
+		add_count(&row,
+				  o->rows[PFA_ROWS_INSERTED] + o->rows[PFA_ROWS_UPDATED] +
+					  o->rows[PFA_ROWS_DELETED]);
 		add_count(&row, o->retries);
 		add_float(&row, o->records_per_second);
 		add_float(&row, unix_time(o->last_success_at));
@@ -268,7 +265,7 @@ static void
 put_mode_histograms(FunctionCallInfo fcinfo, PfaHistogram *histograms,
 					const PfaHistogramSpec *spec)
 {
-	Row			row;
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int mode = 0; histograms != NULL && mode < PFA_NMODES; mode++)
@@ -308,15 +305,15 @@ Datum
 pfa_metrics_api(PG_FUNCTION_ARGS)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	int			in_flight[PFA_NENDPOINTS];
-	Row			row;
+	int in_flight[PFA_NENDPOINTS];
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	pfa_metrics_in_flight(in_flight);
 	for (int i = 0; block != NULL && i < PFA_NENDPOINTS; i++)
 	{
 		PfaEndpointCounters *counters = &block->endpoints[i];
-		uint64		failed = pg_atomic_read_u64(&counters->failed);
+		uint64 failed = pg_atomic_read_u64(&counters->failed);
 		PfaHistogramValues duration = {0};
 		PfaHistogramValues response = {0};
 
@@ -339,8 +336,8 @@ Datum
 pfa_metrics_db(PG_FUNCTION_ARGS)
 {
 	PfaHistogramValues duration;
-	uint64		slow = pfa_metrics_statements(&duration);
-	Row			row;
+	uint64 slow = pfa_metrics_statements(&duration);
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	add_count(&row, pfa_histogram_count(&duration));
@@ -354,8 +351,8 @@ pfa_metrics_db(PG_FUNCTION_ARGS)
 Datum
 pfa_metrics_db_connections(PG_FUNCTION_ARGS)
 {
-	int64		counts[PFA_NCONNECTION_STATES];
-	Row			row;
+	int64 counts[PFA_NCONNECTION_STATES];
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	pfa_connections_count(counts);
@@ -372,15 +369,15 @@ Datum
 pfa_metrics_db_relations(PG_FUNCTION_ARGS)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	uint32		n = block == NULL ? 0 : pg_atomic_read_u32(&block->noids);
-	Row			row;
+	uint32 n = block == NULL ? 0 : pg_atomic_read_u32(&block->noids);
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (uint32 i = 0; i < n; i++)
 	{
 		PfaRelationEntry *entry = &block->relations[i];
-		double		hit = pg_atomic_read_u64(&entry->index_hit);
-		double		read = pg_atomic_read_u64(&entry->index_read);
+		double hit = pg_atomic_read_u64(&entry->index_hit);
+		double read = pg_atomic_read_u64(&entry->index_read);
 
 		add_label(&row, NameStr(entry->name));
 		add_count(&row, pg_atomic_read_u64(&entry->size));
@@ -400,11 +397,10 @@ Datum
 pfa_metrics_cache(PG_FUNCTION_ARGS)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	double		hits = 0;
-	double		misses = 0;
-	uint64		state = block == NULL ? 0 :
-		pg_atomic_read_u64(&block->cache_state);
-	Row			row;
+	double hits = 0;
+	double misses = 0;
+	uint64 state = block == NULL ? 0 : pg_atomic_read_u64(&block->cache_state);
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	if (state == 0)
@@ -426,7 +422,7 @@ Datum
 pfa_metrics_cache_keyspaces(PG_FUNCTION_ARGS)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	Row			row;
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int i = 0; block != NULL && i < PFA_NKEYSPACES; i++)
@@ -444,7 +440,7 @@ Datum
 pfa_metrics_cache_operations(PG_FUNCTION_ARGS)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	Row			row;
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int i = 0; block != NULL && i < PFA_NCACHE_OPERATIONS; i++)
@@ -465,7 +461,7 @@ pfa_metrics_cache_operations(PG_FUNCTION_ARGS)
 Datum
 pfa_metrics_workers(PG_FUNCTION_ARGS)
 {
-	Row			row;
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int i = 0; i < PFA_NPROCESSES; i++)
@@ -488,7 +484,7 @@ pfa_metrics_mv(PG_FUNCTION_ARGS)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
 	TimestampTz now = GetCurrentTimestamp();
-	Row			row;
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int i = 0; block != NULL && i < PFA_NVIEWS; i++)
@@ -507,11 +503,10 @@ pfa_metrics_mv(PG_FUNCTION_ARGS)
 Datum
 pfa_metrics_events(PG_FUNCTION_ARGS)
 {
-	static const char *const level_names[PFA_NLEVELS] = {
-		"debug", "info", "warning", "error"
-	};
+	static const char *const level_names[PFA_NLEVELS] = {"debug", "info",
+														 "warning", "error"};
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	Row			row;
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	for (int i = 0; block != NULL && i < PFA_NLEVELS; i++)
@@ -527,7 +522,7 @@ Datum
 pfa_metrics_server(PG_FUNCTION_ARGS)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	Row			row;
+	Row row;
 
 	begin_rows(&row, fcinfo);
 	if (block == NULL)

@@ -37,9 +37,9 @@ copy_organization(PfaOrganizationSnapshot *o, const char *organization,
 	o->retries = pg_atomic_read_u64(&c->retries);
 	o->records_per_second = pg_atomic_read_u64(&c->rate_milli) / 1000.0;
 	o->last_success_at = pg_atomic_read_u64(&c->last_success_at);
-	o->waiting_since =
-		pfa_metrics_waiting_since(o->last_success_at,
-								  pg_atomic_read_u64(&c->added_at));
+	o->waiting_since = pfa_metrics_waiting_since(o->last_success_at,
+												 pg_atomic_read_u64(
+													 &c->added_at));
 	o->next_sync_at = pg_atomic_read_u64(&c->next_sync_at);
 	o->interval_us = pg_atomic_read_u64(&c->interval_us);
 	o->failures = pg_atomic_read_u64(&c->failures);
@@ -86,10 +86,10 @@ add_running(PfaOrganizationSnapshot *organizations, int n)
 
 	for (int i = 0; i < PFA_MAX_SLOTS; i++)
 	{
-		PfaSlot    *slot = pfa_slot_by_index(i);
+		PfaSlot *slot = pfa_slot_by_index(i);
 		PfaOrganizationSnapshot key = {0};
 		PfaOrganizationSnapshot *o;
-		int64		usecs;
+		int64 usecs;
 
 		if (!pg_atomic_read_u32(&slot->in_use) ||
 			slot->database != MyDatabaseId)
@@ -108,8 +108,8 @@ add_running(PfaOrganizationSnapshot *organizations, int n)
 		o->running++;
 		usecs = now - slot->started_at;
 		if (usecs > 0)
-			o->records_per_second =
-				pg_atomic_read_u64(&slot->rows_seen) * 1e6 / usecs;
+			o->records_per_second = pg_atomic_read_u64(&slot->rows_seen) * 1e6 /
+				usecs;
 	}
 }
 
@@ -118,8 +118,8 @@ pfa_metrics_snapshot(PfaOrganizationSnapshot **organizations)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
 	PfaOrganizationSnapshot *o;
-	int			max;
-	int			n = 0;
+	int max;
+	int n = 0;
 
 	*organizations = NULL;
 	if (block == NULL)
@@ -146,10 +146,11 @@ pfa_metrics_snapshot(PfaOrganizationSnapshot **organizations)
 int
 pfa_metrics_organizations_used(void)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; pfa_metrics.shared != NULL &&
-		 i < pfa_metrics.shared->max_organizations; i++)
+		 i < pfa_metrics.shared->max_organizations;
+		 i++)
 		n += OidIsValid(pg_atomic_read_u32(&pfa_metrics.keys[i].database));
 	return n;
 }
@@ -160,7 +161,7 @@ uint64
 pfa_metrics_statements(PfaHistogramValues *duration)
 {
 	PfaDatabaseBlock *block = pfa_metrics_block();
-	uint64		slow = 0;
+	uint64 slow = 0;
 
 	memset(duration, 0, sizeof(*duration));
 	/* Slow ones first: they are among those that are read after them. */
@@ -176,10 +177,11 @@ void
 pfa_metrics_in_flight(int counts[PFA_NENDPOINTS])
 {
 	memset(counts, 0, sizeof(int) * PFA_NENDPOINTS);
-	for (int i = 0; pfa_metrics.shared != NULL && i < pfa_metrics.nbackends; i++)
+	for (int i = 0; pfa_metrics.shared != NULL && i < pfa_metrics.nbackends;
+		 i++)
 	{
-		uint64		word = pg_atomic_read_u64(&pfa_metrics.backends[i]);
-		uint32		endpoint = (uint32) word;
+		uint64 word = pg_atomic_read_u64(&pfa_metrics.backends[i]);
+		uint32 endpoint = (uint32) word;
 
 		if ((Oid) (word >> 32) == MyDatabaseId && endpoint > 0 &&
 			endpoint <= PFA_NENDPOINTS)
@@ -191,8 +193,7 @@ static bool
 is_waiting_call(PfaEndpoint endpoint)
 {
 	return endpoint == PFA_ENDPOINT_SYNC_WAIT ||
-		endpoint == PFA_ENDPOINT_SYNC ||
-		endpoint == PFA_ENDPOINT_TEST_SOURCE ||
+		endpoint == PFA_ENDPOINT_SYNC || endpoint == PFA_ENDPOINT_TEST_SOURCE ||
 		endpoint == PFA_ENDPOINT_REFRESH_MV ||
 		endpoint == PFA_ENDPOINT_KPI_VERIFY ||
 		endpoint == PFA_ENDPOINT_INDEX_ADVICE ||
@@ -253,9 +254,9 @@ make_valid(char *text)
 bool
 pfa_metrics_process(PfaProcess process, PfaProcessSnapshot *snapshot)
 {
-	static const PfaWorkerKind kinds[PFA_NPROCESSES] = {
-		PFA_WORKER_LAUNCHER, PFA_WORKER_SCHEDULER, PFA_WORKER_SYNC
-	};
+	static const PfaWorkerKind kinds[PFA_NPROCESSES] = {PFA_WORKER_LAUNCHER,
+														PFA_WORKER_SCHEDULER,
+														PFA_WORKER_SYNC};
 	PfaDatabaseBlock *block = pfa_metrics_block();
 	PfaProcessEntry *entry;
 
@@ -263,10 +264,11 @@ pfa_metrics_process(PfaProcess process, PfaProcessSnapshot *snapshot)
 	if (block == NULL)
 		return false;
 	entry = process == PFA_PROCESS_LAUNCHER ? &pfa_metrics.shared->launcher :
-		&block->processes[process];
+											  &block->processes[process];
 	snapshot->pid = pfa_worker_pid(kinds[process],
 								   process == PFA_PROCESS_LAUNCHER ?
-								   InvalidOid : MyDatabaseId);
+									   InvalidOid :
+									   MyDatabaseId);
 	snapshot->started_at = pg_atomic_read_u64(&entry->started_at);
 	snapshot->restarts = pg_atomic_read_u64(&entry->restarts);
 	snapshot->failed_at = pg_atomic_read_u64(&entry->failed_at);

@@ -20,15 +20,15 @@
 
 typedef struct Net4
 {
-	uint32		net;
-	int			bits;
+	uint32 net;
+	int bits;
 	PfaAddressClass class;
 } Net4;
 
 typedef struct Net6
 {
-	uint8		net[16];
-	int			bits;
+	uint8 net[16];
+	int bits;
 	PfaAddressClass class;
 } Net6;
 
@@ -36,55 +36,58 @@ typedef struct Net6
 	(((uint32) (a) << 24) | ((uint32) (b) << 16) | ((uint32) (c) << 8) | (d))
 
 /* First match wins: single addresses stand before the nets around them. */
-static const Net4 nets4[] = {
-	{IP4(100, 100, 100, 200), 32, PFA_ADDRESS_FORBIDDEN},	/* metadata */
-	{IP4(168, 63, 129, 16), 32, PFA_ADDRESS_FORBIDDEN}, /* metadata */
-	{IP4(192, 0, 0, 192), 32, PFA_ADDRESS_FORBIDDEN},	/* metadata */
-	{IP4(0, 0, 0, 0), 8, PFA_ADDRESS_FORBIDDEN},	/* unspecified */
-	{IP4(169, 254, 0, 0), 16, PFA_ADDRESS_FORBIDDEN},	/* link-local */
-	{IP4(224, 0, 0, 0), 4, PFA_ADDRESS_FORBIDDEN},	/* multicast */
-	{IP4(240, 0, 0, 0), 4, PFA_ADDRESS_FORBIDDEN},	/* reserved, broadcast */
-	{IP4(127, 0, 0, 0), 8, PFA_ADDRESS_LOOPBACK},
-	{IP4(10, 0, 0, 0), 8, PFA_ADDRESS_PRIVATE},
-	{IP4(172, 16, 0, 0), 12, PFA_ADDRESS_PRIVATE},
-	{IP4(192, 168, 0, 0), 16, PFA_ADDRESS_PRIVATE},
-	{IP4(100, 64, 0, 0), 10, PFA_ADDRESS_PRIVATE},
-	{IP4(192, 0, 0, 0), 24, PFA_ADDRESS_PRIVATE},
-	{IP4(198, 18, 0, 0), 15, PFA_ADDRESS_PRIVATE}
-};
+static const Net4 nets4[] =
+	{{IP4(100, 100, 100, 200), 32, PFA_ADDRESS_FORBIDDEN}, /* metadata */
+	 {IP4(168, 63, 129, 16), 32, PFA_ADDRESS_FORBIDDEN},   /* metadata */
+	 {IP4(192, 0, 0, 192), 32, PFA_ADDRESS_FORBIDDEN},     /* metadata */
+	 {IP4(0, 0, 0, 0), 8, PFA_ADDRESS_FORBIDDEN},          /* unspecified */
+	 {IP4(169, 254, 0, 0), 16, PFA_ADDRESS_FORBIDDEN},     /* link-local */
+	 {IP4(224, 0, 0, 0), 4, PFA_ADDRESS_FORBIDDEN},        /* multicast */
+	 {IP4(240, 0, 0, 0), 4, PFA_ADDRESS_FORBIDDEN}, /* reserved, broadcast */
+	 {IP4(127, 0, 0, 0), 8, PFA_ADDRESS_LOOPBACK},
+	 {IP4(10, 0, 0, 0), 8, PFA_ADDRESS_PRIVATE},
+	 {IP4(172, 16, 0, 0), 12, PFA_ADDRESS_PRIVATE},
+	 {IP4(192, 168, 0, 0), 16, PFA_ADDRESS_PRIVATE},
+	 {IP4(100, 64, 0, 0), 10, PFA_ADDRESS_PRIVATE},
+	 {IP4(192, 0, 0, 0), 24, PFA_ADDRESS_PRIVATE},
+	 {IP4(198, 18, 0, 0), 15, PFA_ADDRESS_PRIVATE}};
 
 static const Net6 nets6[] = {
-	{{0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54}, 128,
-	PFA_ADDRESS_FORBIDDEN},		/* metadata */
-	{{0xfd, 0x20, 0x00, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54}, 128,
-	PFA_ADDRESS_FORBIDDEN},		/* metadata */
-	{{0xfe, 0x80}, 10, PFA_ADDRESS_FORBIDDEN},	/* link-local */
-	{{0xff}, 8, PFA_ADDRESS_FORBIDDEN}, /* multicast */
-	{{0xfc}, 7, PFA_ADDRESS_PRIVATE},	/* unique local */
-	{{0xfe, 0xc0}, 10, PFA_ADDRESS_PRIVATE},	/* site-local, deprecated */
-	{{0x00, 0x64, 0xff, 0x9b, 0x00, 0x01}, 48, PFA_ADDRESS_PRIVATE},	/* local NAT64 */
-	{{0x01, 0x00}, 64, PFA_ADDRESS_FORBIDDEN}	/* discard */
+	{{0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54},
+	 128,
+	 PFA_ADDRESS_FORBIDDEN}, /* metadata */
+	{{0xfd, 0x20, 0x00, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54},
+	 128,
+	 PFA_ADDRESS_FORBIDDEN},                   /* metadata */
+	{{0xfe, 0x80}, 10, PFA_ADDRESS_FORBIDDEN}, /* link-local */
+	{{0xff}, 8, PFA_ADDRESS_FORBIDDEN},        /* multicast */
+	{{0xfc}, 7, PFA_ADDRESS_PRIVATE},          /* unique local */
+	{{0xfe, 0xc0}, 10, PFA_ADDRESS_PRIVATE},   /* site-local, deprecated */
+	{{0x00, 0x64, 0xff, 0x9b, 0x00, 0x01},
+	 48,
+	 PFA_ADDRESS_PRIVATE},                    /* local NAT64 */
+	{{0x01, 0x00}, 64, PFA_ADDRESS_FORBIDDEN} /* discard */
 };
 
 /* Where an IPv6 prefix has an IPv4 address behind it. */
 static const struct
 {
-	uint8		net[16];
-	int			bits;
-	int			at;
-}			carriers[] = {
-	{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 96, 12},	/* mapped */
-	{{0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 96, 12}, /* translated */
-	{{0x00, 0x64, 0xff, 0x9b}, 96, 12}, /* NAT64 */
-	{{0x20, 0x02}, 16, 2},		/* 6to4 */
-	{{0}, 96, 12}				/* compatible; "::" and "::1" come before */
+	uint8 net[16];
+	int bits;
+	int at;
+} carriers[] = {
+	{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 96, 12}, /* mapped */
+	{{0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 96, 12},       /* translated */
+	{{0x00, 0x64, 0xff, 0x9b}, 96, 12},                   /* NAT64 */
+	{{0x20, 0x02}, 16, 2},                                /* 6to4 */
+	{{0}, 96, 12} /* compatible; "::" and "::1" come before */
 };
 
 static bool
 prefix_matches(const uint8 *address, const uint8 *net, int bits)
 {
-	int			bytes = bits / 8;
-	int			rest = bits % 8;
+	int bytes = bits / 8;
+	int rest = bits % 8;
 
 	if (memcmp(address, net, bytes) != 0)
 		return false;
@@ -97,7 +100,7 @@ classify4(uint32 address)
 {
 	for (int i = 0; i < (int) lengthof(nets4); i++)
 	{
-		uint32		mask = 0xffffffffU << (32 - nets4[i].bits);
+		uint32 mask = 0xffffffffU << (32 - nets4[i].bits);
 
 		if ((address & mask) == nets4[i].net)
 			return nets4[i].class;
@@ -198,7 +201,7 @@ host_is_plain(const char *host)
 static const char *
 parse_port(const char *text, int *port)
 {
-	int			value = 0;
+	int value = 0;
 	const char *p;
 
 	for (p = text; *p >= '0' && *p <= '9'; p++)
@@ -256,13 +259,14 @@ pfa_url_parse(const char *text, PfaUrl *url, const char **reason)
 	}
 	else
 		end = host + strcspn(host, ":/");
-	*reason = "must name a host: a DNS name, an IPv4 address, or an IPv6 address in brackets";
+	*reason =
+		"must name a host: a DNS name, an IPv4 address, or an IPv6 address in brackets";
 	if (end == NULL || end - host >= PFA_HOST_LEN)
 		return false;
 	for (int i = 0; i < end - host; i++)
 		url->host[i] = pg_ascii_tolower((unsigned char) host[i]);
 	if (url->ipv6 ? inet_pton(AF_INET6, url->host, &in6) != 1 :
-		!host_is_plain(url->host))
+					!host_is_plain(url->host))
 		return false;
 	if (url->ipv6)
 	{
@@ -294,11 +298,11 @@ pfa_url_origin(const PfaUrl *url)
 static bool
 entry_matches(const char *entry, const PfaUrl *url)
 {
-	char		host[PFA_HOST_LEN];
+	char host[PFA_HOST_LEN];
 	struct in6_addr a;
 	struct in6_addr b;
 	const char *end;
-	int			port;
+	int port;
 
 	if (inet_pton(AF_INET6, entry, &a) == 1)
 		end = entry + strlen(entry);
@@ -334,7 +338,7 @@ entry_matches(const char *entry, const PfaUrl *url)
 bool
 pfa_host_in_list(const char *list, const PfaUrl *url)
 {
-	char		entry[PFA_HOST_LEN + 16];
+	char entry[PFA_HOST_LEN + 16];
 
 	while (list != NULL && *list != '\0')
 	{

@@ -14,19 +14,19 @@ typedef enum PfaAddressClass
 	PFA_ADDRESS_PUBLIC,
 	PFA_ADDRESS_PRIVATE,
 	PFA_ADDRESS_LOOPBACK,
-	PFA_ADDRESS_FORBIDDEN		/* link-local, metadata, multicast, ... */
+	PFA_ADDRESS_FORBIDDEN /* link-local, metadata, multicast, ... */
 } PfaAddressClass;
 
-#define PFA_HOST_LEN	256		/* with the NUL; a DNS name has at most 253 */
+#define PFA_HOST_LEN 256 /* with the NUL; a DNS name has at most 253 */
 
 /* A URL of the kind base_url and proxy take. */
 typedef struct PfaUrl
 {
-	bool		https;
-	bool		ipv6;			/* host is an IPv6 literal, without brackets */
-	char		host[PFA_HOST_LEN]; /* lower case */
-	int			port;			/* the scheme's own where none was given */
-	const char *path;			/* into the text parsed; "" or "/..." */
+	bool https;
+	bool ipv6;               /* host is an IPv6 literal, without brackets */
+	char host[PFA_HOST_LEN]; /* lower case */
+	int port;                /* the scheme's own where none was given */
+	const char *path;        /* into the text parsed; "" or "/..." */
 } PfaUrl;
 
 /* False, with a static reason that fits "... %s", if it is not such a URL. */
@@ -47,4 +47,4 @@ extern bool pfa_host_in_list(const char *list, const PfaUrl *url);
 /* No allocation, no ereport: runs in libcurl's callback. */
 extern PfaAddressClass pfa_address_classify(const struct sockaddr *address);
 
-#endif							/* PFA_ADDRESS_H */
+#endif /* PFA_ADDRESS_H */

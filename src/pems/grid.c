@@ -26,82 +26,81 @@
 #include "utils/json.h"
 #include "utils/memutils.h"
 
-#define GRID_PATH		"/axis/restservices/griddata"
+#define GRID_PATH "/axis/restservices/griddata"
 
 /* Of an alert's text, how much goes into a message of ours. */
-#define MAX_ALERT		200
+#define MAX_ALERT 200
 
-#define ERROR_SIZE		400
+#define ERROR_SIZE 400
 
-static const PfaGridLimits limits = {
-	.max_record_bytes = 1024 * 1024,
-	.max_page_bytes = (size_t) 4 * 1024 * 1024 * 1024,
-	.max_depth = 64,
-	.max_fields = 4096
-};
+static const PfaGridLimits limits = {.max_record_bytes = 1024 * 1024,
+									 .max_page_bytes = (size_t) 4 * 1024 *
+										 1024 * 1024,
+									 .max_depth = 64,
+									 .max_fields = 4096};
 
 typedef enum PageState
 {
-	PAGE_SENT,					/* its transfer runs */
-	PAGE_WAITS_FOR_LAYOUT,		/* to be sent again after the HEAD request */
+	PAGE_SENT,             /* its transfer runs */
+	PAGE_WAITS_FOR_LAYOUT, /* to be sent again after the HEAD request */
 	PAGE_ENDED
 } PageState;
 
 /* One request and the parser of its answer. */
 typedef struct Exchange
 {
-	PfaHttpTransfer *transfer;	/* NULL: none under way */
+	PfaHttpTransfer *transfer; /* NULL: none under way */
 	PfaGridParser *parser;
-	PfaGridLayout *layout;		/* that its positional rows are read by */
-	PfaBatch   *batch;
-	PfaGridStatus fed;			/* what the parser said last */
-	int64		max_rows;		/* asked for; 0: no rows are expected */
-	size_t		pause_bytes;	/* stop reading when the batch holds more; 0:
+	PfaGridLayout *layout; /* that its positional rows are read by */
+	PfaBatch *batch;
+	PfaGridStatus fed;  /* what the parser said last */
+	int64 max_rows;     /* asked for; 0: no rows are expected */
+	size_t pause_bytes; /* stop reading when the batch holds more; 0:
 								 * never */
-	bool		paused;
-	int			held;			/* entries of batch after the last bytes */
-	bool		rows_taken;		/* the batch was reset since it was sent */
+	bool paused;
+	int held;        /* entries of batch after the last bytes */
+	bool rows_taken; /* the batch was reset since it was sent */
 } Exchange;
 
 /* How an exchange ended. */
 typedef struct Verdict
 {
 	PfaGridOutcome outcome;
-	bool		needs_layout;
-	int			status;
-	double		retry_after;
-	char		error[ERROR_SIZE];
+	bool needs_layout;
+	int status;
+	double retry_after;
+	char error[ERROR_SIZE];
 } Verdict;
 
 struct PfaGridPage
 {
 	PfaGridClient *client;
 	PfaGridPage *next;
-	PageState	state;
-	char	   *body;			/* the request, to send it again */
-	int64		mark;
-	Exchange	exchange;
-	bool		layout_fetched; /* it has waited for a layout once */
-	Verdict		verdict;
+	PageState state;
+	char *body; /* the request, to send it again */
+	int64 mark;
+	Exchange exchange;
+	bool layout_fetched; /* it has waited for a layout once */
+	Verdict verdict;
 };
 
 struct PfaGridClient
 {
 	MemoryContext context;
 	MemoryContextCallback callback;
-	PfaHttp    *http;			/* in a child context: gone before the rest */
+	PfaHttp *http; /* in a child context: gone before the rest */
 	const PfaSource *source;
 	const PfaMapping *mapping;
-	char	   *organization;	/* PEMS's code */
-	PfaGridLayout *layout;		/* the newest field list */
-	PfaGridLayout *aliases;		/* of named cells, of all answers */
-	bool		uneven;			/* named rows leave cells out */
+	char *organization;     /* PEMS's code */
+	PfaGridLayout *layout;  /* the newest field list */
+	PfaGridLayout *aliases; /* of named cells, of all answers */
+	bool uneven;            /* named rows leave cells out */
 	PfaGridPage *pages;
-	Exchange	head;
-	Exchange	count;
-	size_t		flush_bytes;	/* of the wait under way */
-	int64		calls;
-	int64		bytes;			/* of transfers that are over */
+	Exchange head;
+	Exchange count;
+	size_t flush_bytes; /* of the wait under way */
+	int64 calls;
+	int64 bytes; /* of transfers that are over */
 };
 
 /* ---- request bodies ---- */
@@ -120,7 +119,7 @@ field_alias(const PfaMapping *mapping, int field, const char *key)
 static void
 add_member(StringInfo out, const char *name, const char *value)
 {
-	char	   *utf8 = pg_server_to_any(value, strlen(value), PG_UTF8);
+	char *utf8 = pg_server_to_any(value, strlen(value), PG_UTF8);
 
 	if (out->len > 0 && out->data[out->len - 1] != '{')
 		appendStringInfoChar(out, ',');
@@ -142,7 +141,7 @@ begin_object(StringInfo out, const char *name)
 
 static void
 add_condition(StringInfo out, const char *alias, const char *operator,
-			  const char *value)
+			  const char * value)
 {
 	add_member(out, "ALIAS_NAME", alias);
 	add_member(out, "OPERATOR", operator);
@@ -152,7 +151,7 @@ add_condition(StringInfo out, const char *alias, const char *operator,
 /* One of several filters, all of which must hold. */
 static void
 add_filter(StringInfo out, int *nfilters, const char *alias,
-		   const char *operator, const char *value)
+		   const char *operator, const char * value)
 {
 	begin_object(out, NULL);
 	add_condition(out, alias, operator, value);
@@ -169,10 +168,9 @@ add_filters(StringInfo out, const PfaGridClient *client,
 			const PfaGridRequest *request)
 {
 	const PfaMapping *mapping = client->mapping;
-	const char *organization = field_alias(mapping,
-										   mapping->organization_field,
+	const char *organization = field_alias(mapping, mapping->organization_field,
 										   "organization");
-	int			nfilters = 0;
+	int nfilters = 0;
 
 	if (request->after_id == NULL && request->modified_since == NULL)
 	{
@@ -186,13 +184,12 @@ add_filters(StringInfo out, const PfaGridClient *client,
 	add_filter(out, &nfilters, organization, "BEGINS", client->organization);
 	if (request->after_id != NULL)
 		add_filter(out, &nfilters,
-				   field_alias(mapping, mapping->id_field, "pfaId"), ">=",
-				   request->after_id);
+				   field_alias(mapping, mapping->id_field, "pfaId"),
+				   ">=", request->after_id);
 	if (request->modified_since != NULL)
 		add_filter(out, &nfilters,
-				   field_alias(mapping, mapping->version_field,
-							   "pemsVersion"), ">=",
-				   request->modified_since);
+				   field_alias(mapping, mapping->version_field, "pemsVersion"),
+				   ">=", request->modified_since);
 	appendStringInfoString(out, "]}");
 }
 
@@ -252,7 +249,7 @@ wrong_rows(const Exchange *exchange)
 static bool
 take_body(void *arg, const char *data, size_t len)
 {
-	Exchange   *exchange = arg;
+	Exchange *exchange = arg;
 
 	exchange->fed = pfa_grid_parser_feed(exchange->parser, data, len);
 	if (exchange->fed != PFA_GRID_MORE && exchange->fed != PFA_GRID_DONE)
@@ -299,14 +296,13 @@ send_request(PfaGridClient *client, Exchange *exchange, const char *body)
 	}
 	if (exchange->parser == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	exchange->fed = PFA_GRID_MORE;
 	exchange->paused = false;
 	exchange->held = 0;
 	exchange->rows_taken = false;
-	exchange->transfer = pfa_http_post(client->http, GRID_PATH, body,
-									   take_body, exchange);
+	exchange->transfer = pfa_http_post(client->http, GRID_PATH, body, take_body,
+									   exchange);
 	client->calls++;
 }
 
@@ -360,10 +356,10 @@ take_fields(PfaGridClient *client, const Exchange *exchange)
 static void
 append_foreign(char *out, size_t size, const char *text)
 {
-	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
-	size_t		used = strlen(out);
-	size_t		len = strlen(text);
-	size_t		max = Min(MAX_ALERT, size - used - 1);
+	bool utf8 = GetDatabaseEncoding() == PG_UTF8;
+	size_t used = strlen(out);
+	size_t len = strlen(text);
+	size_t max = Min(MAX_ALERT, size - used - 1);
 
 	if (len > max)
 	{
@@ -387,7 +383,7 @@ append_foreign(char *out, size_t size, const char *text)
 static void
 append_alert(PfaGridClient *client, const char *body, Verdict *verdict)
 {
-	PfaBatch   *batch;
+	PfaBatch *batch;
 	PfaGridLayout *layout;
 	PfaGridParser *parser = NULL;
 
@@ -400,8 +396,7 @@ append_alert(PfaGridClient *client, const char *body, Verdict *verdict)
 										layout, &limits, batch);
 	if (parser != NULL)
 	{
-		PfaGridStatus status = pfa_grid_parser_feed(parser, body,
-													strlen(body));
+		PfaGridStatus status = pfa_grid_parser_feed(parser, body, strlen(body));
 
 		if (status == PFA_GRID_MORE)
 			status = pfa_grid_parser_finish(parser);
@@ -432,8 +427,8 @@ status_outcome(int status)
 		case 429:
 			return PFA_GRID_TRANSIENT;
 		default:
-			return status >= 400 && status < 500 ?
-				PFA_GRID_FINAL : PFA_GRID_TRANSIENT;
+			return status >= 400 && status < 500 ? PFA_GRID_FINAL :
+												   PFA_GRID_TRANSIENT;
 	}
 }
 
@@ -445,8 +440,8 @@ judge_body(const Exchange *exchange, Verdict *verdict)
 	const char *wrong = wrong_rows(exchange);
 
 	verdict->outcome = PFA_GRID_TRANSIENT;
-	if (wrong != NULL && (exchange->fed == PFA_GRID_MORE ||
-						  exchange->fed == PFA_GRID_DONE))
+	if (wrong != NULL &&
+		(exchange->fed == PFA_GRID_MORE || exchange->fed == PFA_GRID_DONE))
 	{
 		strlcpy(verdict->error, wrong, ERROR_SIZE);
 		return;
@@ -542,8 +537,7 @@ release(void *arg)
 
 PfaGridClient *
 pfa_grid_client_create(MemoryContext ctx, const PfaSource *source,
-					   const PfaMapping *mapping,
-					   const char *pems_organization)
+					   const PfaMapping *mapping, const char *pems_organization)
 {
 	MemoryContext context = AllocSetContextCreate(ctx, "pfa_vanguard grid",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -562,8 +556,7 @@ pfa_grid_client_create(MemoryContext ctx, const PfaSource *source,
 	client->aliases = pfa_grid_layout_create();
 	if (client->layout == NULL || client->aliases == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 
 	options.base_url = source->base_url;
 	options.username = source->username;
@@ -596,7 +589,7 @@ pfa_grid_client_calls(const PfaGridClient *client)
 int64
 pfa_grid_client_bytes(const PfaGridClient *client)
 {
-	int64		bytes = client->bytes;
+	int64 bytes = client->bytes;
 
 	for (const PfaGridPage *page = client->pages; page; page = page->next)
 	{
@@ -627,7 +620,7 @@ pfa_grid_page_start(PfaGridClient *client, const PfaGridRequest *request)
 	PfaGridPage *page = palloc0(sizeof(PfaGridPage));
 
 	page->client = client;
-	page->state = PAGE_ENDED;	/* until it is sent */
+	page->state = PAGE_ENDED; /* until it is sent */
 	page->verdict.outcome = PFA_GRID_RUNNING;
 	page->verdict.retry_after = -1;
 	page->next = client->pages;
@@ -729,7 +722,7 @@ want_layout(PfaGridPage *page, const Verdict *verdict)
 {
 	PfaGridClient *client = page->client;
 	PfaGridRequest request = {0};
-	char	   *body;
+	char *body;
 
 	Assert(page->state == PAGE_SENT);
 	if (page->layout_fetched)
@@ -752,8 +745,8 @@ want_layout(PfaGridPage *page, const Verdict *verdict)
 static int
 settle_head(PfaGridClient *client)
 {
-	Verdict		verdict;
-	int			ended = 0;
+	Verdict verdict;
+	int ended = 0;
 
 	judge(client, &client->head, &verdict);
 	if (verdict.outcome == PFA_GRID_PAGE &&
@@ -764,7 +757,7 @@ settle_head(PfaGridClient *client)
 	}
 	else if (verdict.outcome != PFA_GRID_PAGE)
 	{
-		char		reason[ERROR_SIZE];
+		char reason[ERROR_SIZE];
 
 		strlcpy(reason, verdict.error, ERROR_SIZE);
 		snprintf(verdict.error, ERROR_SIZE, "could not read field list: %.350s",
@@ -807,11 +800,11 @@ settle_head(PfaGridClient *client)
 static int
 settle(PfaGridClient *client)
 {
-	int			ended = 0;
+	int ended = 0;
 
 	for (PfaGridPage *page = client->pages; page != NULL; page = page->next)
 	{
-		Verdict		verdict;
+		Verdict verdict;
 
 		if (page->state != PAGE_SENT ||
 			pfa_http_outcome(page->exchange.transfer) == PFA_HTTP_RUNNING)
@@ -864,13 +857,14 @@ resume_pages(PfaGridClient *client)
 {
 	for (PfaGridPage *page = client->pages; page != NULL; page = page->next)
 	{
-		Exchange   *exchange = &page->exchange;
+		Exchange *exchange = &page->exchange;
 
 		if (page->state != PAGE_SENT)
 			continue;
 		exchange->pause_bytes = 2 * client->flush_bytes;
 		if (pfa_batch_nrecords(exchange->batch) +
-			pfa_batch_nrejects(exchange->batch) < exchange->held)
+				pfa_batch_nrejects(exchange->batch) <
+			exchange->held)
 			exchange->rows_taken = true;
 		if (exchange->paused &&
 			pfa_batch_bytes(exchange->batch) <= exchange->pause_bytes)
@@ -898,8 +892,8 @@ bool
 pfa_grid_count(PfaGridClient *client, int64 *count, char **message)
 {
 	PfaGridRequest request = {0};
-	Verdict		verdict;
-	char	   *body;
+	Verdict verdict;
+	char *body;
 
 	request.nrows = 1;
 	body = build_body(client, "LIST.COUNT.STORED", &request);

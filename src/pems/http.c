@@ -31,23 +31,23 @@
 #include "utils/memutils.h"
 
 /* Bodies of answers other than 200 are kept up to here, then cut off. */
-#define MAX_ERROR_BODY	(64 * 1024)
+#define MAX_ERROR_BODY (64 * 1024)
 
 /* All headers of an answer. */
-#define MAX_HEADERS		(256 * 1024)
+#define MAX_HEADERS (256 * 1024)
 
 /*
  * Receive buffers.  A big one makes plain bodies fast; a compressed body can
  * turn a full one into a hundred times as much in one go, so that it gets a
  * small one.  What the server does is known from its last large answer.
  */
-#define BUFFER_FIRST	(64 * 1024L)
-#define BUFFER_PLAIN	(512 * 1024L)
-#define BUFFER_ENCODED	(16 * 1024L)
-#define LARGE_BODY		(256 * 1024)
+#define BUFFER_FIRST   (64 * 1024L)
+#define BUFFER_PLAIN   (512 * 1024L)
+#define BUFFER_ENCODED (16 * 1024L)
+#define LARGE_BODY     (256 * 1024)
 
 /* libcurl's own limit on connecting comes first; this one is for its lapses. */
-#define DEADLINE_SLACK_MS	300
+#define DEADLINE_SLACK_MS 300
 
 /* ---- callbacks ---- */
 
@@ -55,9 +55,9 @@ static size_t
 on_body(char *data, size_t size, size_t n, void *arg)
 {
 	PfaHttpTransfer *transfer = arg;
-	size_t		len = size * n;
-	size_t		room;
-	long		status = 0;
+	size_t len = size * n;
+	size_t room;
+	long status = 0;
 
 	if (transfer->pause_wanted)
 	{
@@ -95,7 +95,7 @@ static void
 take_header(const char *line, size_t len, const char *name, char *value,
 			size_t size)
 {
-	size_t		name_len = strlen(name);
+	size_t name_len = strlen(name);
 
 	if (len <= name_len || line[name_len] != ':' ||
 		pg_strncasecmp(line, name, name_len) != 0)
@@ -118,8 +118,8 @@ static size_t
 on_header(char *data, size_t size, size_t n, void *arg)
 {
 	PfaHttpTransfer *transfer = arg;
-	size_t		len = size * n;
-	char		encoding[16] = "";
+	size_t len = size * n;
+	char encoding[16] = "";
 
 	transfer->header_bytes += len;
 	if (transfer->header_bytes > MAX_HEADERS)
@@ -161,7 +161,7 @@ static curl_socket_t
 on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	PfaHttpTransfer *transfer = arg;
-	int			fd;
+	int fd;
 
 	if (purpose != CURLSOCKTYPE_IPCXN ||
 		!address_allowed(transfer->http, &address->addr))
@@ -181,7 +181,7 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 static int
 on_close_socket(void *arg, curl_socket_t fd)
 {
-	PfaHttp    *http = arg;
+	PfaHttp *http = arg;
 
 	http->open_fds--;
 	return close(fd);
@@ -205,8 +205,7 @@ add_line(PfaHttp *http, const char *line)
 
 	if (list == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	http->headers = list;
 }
 
@@ -217,15 +216,16 @@ add_line(PfaHttp *http, const char *line)
 static void
 add_header(PfaHttp *http, const char *name, const char *value)
 {
-	char	   *line;
+	char *line;
 
 	for (const char *p = value; *p != '\0'; p++)
 	{
 		if ((unsigned char) *p < ' ' || *p == 0x7f)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("value for header \"%s\" contains a control character",
-							name)));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("value for header \"%s\" contains a control character",
+						name)));
 	}
 	line = psprintf("%s: %s", name, value);
 	add_line(http, line);
@@ -238,15 +238,15 @@ static char *
 basic_credentials(const char *username, const char *password)
 {
 	static const char digits[] =
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char	   *plain = psprintf("%s:%s", username, password);
-	size_t		len = strlen(plain);
-	char	   *result = palloc((len + 2) / 3 * 4 + 1);
-	char	   *out = result;
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char *plain = psprintf("%s:%s", username, password);
+	size_t len = strlen(plain);
+	char *result = palloc((len + 2) / 3 * 4 + 1);
+	char *out = result;
 
 	for (size_t i = 0; i < len; i += 3)
 	{
-		uint32		word = (uint8) plain[i] << 16;
+		uint32 word = (uint8) plain[i] << 16;
 
 		if (i + 1 < len)
 			word |= (uint8) plain[i + 1] << 8;
@@ -266,8 +266,8 @@ basic_credentials(const char *username, const char *password)
 static void
 add_authorization(PfaHttp *http, const PfaHttpOptions *options)
 {
-	char	   *credentials;
-	char	   *value;
+	char *credentials;
+	char *value;
 
 	if (options->api_key != NULL)
 		add_header(http, "X-API-Key", options->api_key);
@@ -313,9 +313,9 @@ static void
 init_libcurl(void)
 {
 	static bool done = false;
-	sigset_t	all;
-	sigset_t	before;
-	CURLcode	code;
+	sigset_t all;
+	sigset_t before;
+	CURLcode code;
 
 	if (done)
 		return;
@@ -351,7 +351,7 @@ free_transfers(PfaHttp *http, PfaHttpTransfer *list)
 static void
 release(void *arg)
 {
-	PfaHttp    *http = arg;
+	PfaHttp *http = arg;
 
 	if (!proc_exit_inprogress)
 	{
@@ -371,7 +371,7 @@ static void
 set_url(PfaHttp *http, const char *base_url)
 {
 	const char *reason;
-	size_t		len;
+	size_t len;
 
 	http->base_url = pstrdup(base_url);
 	for (len = strlen(base_url); len > 0 && base_url[len - 1] == '/'; len--)
@@ -388,7 +388,7 @@ pfa_http_create(MemoryContext ctx, const PfaHttpOptions *options)
 	MemoryContext context = AllocSetContextCreate(ctx, "pfa_vanguard HTTP",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	PfaHttp    *http = palloc0(sizeof(PfaHttp));
+	PfaHttp *http = palloc0(sizeof(PfaHttp));
 
 	init_libcurl();
 	http->context = context;
@@ -418,8 +418,7 @@ pfa_http_create(MemoryContext ctx, const PfaHttpOptions *options)
 	http->multi = curl_multi_init();
 	if (http->multi == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	pfa_http_loop_attach(http);
 	MemoryContextSwitchTo(old);
 	return http;
@@ -436,8 +435,8 @@ pfa_http_free(PfaHttp *http)
 static void
 set_connection_options(PfaHttpTransfer *transfer)
 {
-	PfaHttp    *http = transfer->http;
-	CURL	   *easy = transfer->easy;
+	PfaHttp *http = transfer->http;
+	CURL *easy = transfer->easy;
 
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -484,8 +483,8 @@ static bool
 set_request_options(PfaHttpTransfer *transfer, const char *url,
 					const char *body)
 {
-	PfaHttp    *http = transfer->http;
-	CURL	   *easy = transfer->easy;
+	PfaHttp *http = transfer->http;
+	CURL *easy = transfer->easy;
 
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->curl_error);
@@ -510,7 +509,7 @@ static PfaHttpTransfer *
 take_transfer(PfaHttp *http)
 {
 	PfaHttpTransfer *transfer = http->idle;
-	CURL	   *easy = NULL;
+	CURL *easy = NULL;
 
 	if (http->nrunning >= PFA_HTTP_MAX_RUNNING)
 		elog(ERROR, "too many HTTP transfers");
@@ -534,9 +533,9 @@ PfaHttpTransfer *
 pfa_http_post(PfaHttp *http, const char *path, const char *body,
 			  PfaHttpSink sink, void *arg)
 {
-	char	   *url = psprintf("%s%s", http->base_url, path);
+	char *url = psprintf("%s%s", http->base_url, path);
 	PfaHttpTransfer *transfer = take_transfer(http);
-	bool		ok = transfer->easy != NULL;
+	bool ok = transfer->easy != NULL;
 
 	transfer->sink = sink;
 	transfer->sink_arg = arg;
@@ -564,8 +563,7 @@ pfa_http_post(PfaHttp *http, const char *path, const char *body,
 	{
 		pfa_http_finish(transfer);
 		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
 	return transfer;
 }
@@ -601,14 +599,14 @@ is_tls_error(const PfaHttpTransfer *transfer, CURLcode code)
 static void
 describe_failure(PfaHttpTransfer *transfer, CURLcode code)
 {
-	PfaHttp    *http = transfer->http;
+	PfaHttp *http = transfer->http;
 	const char *host = http->url.host;
-	char		peer[PFA_HOST_LEN + 16];
-	char	   *text = transfer->error;
-	size_t		size = sizeof(transfer->error);
-	long		os_errno = 0;
-	long		proxy_status = 0;
-	curl_off_t	connected = 0;
+	char peer[PFA_HOST_LEN + 16];
+	char *text = transfer->error;
+	size_t size = sizeof(transfer->error);
+	long os_errno = 0;
+	long proxy_status = 0;
+	curl_off_t connected = 0;
 
 	if (http->proxy != NULL)
 		snprintf(peer, sizeof(peer), "the proxy");
@@ -623,12 +621,13 @@ describe_failure(PfaHttpTransfer *transfer, CURLcode code)
 			snprintf(text, size, "could not resolve host name \"%s\"", host);
 			break;
 		case CURLE_COULDNT_RESOLVE_PROXY:
-			snprintf(text, size, "could not resolve the host name of the proxy");
+			snprintf(text, size,
+					 "could not resolve the host name of the proxy");
 			break;
 		case CURLE_COULDNT_CONNECT:
 			snprintf(text, size, "could not connect to %s: %s", peer,
 					 os_errno != 0 ? strerror((int) os_errno) :
-					 "no address answers");
+									 "no address answers");
 			break;
 		case CURLE_OPERATION_TIMEDOUT:
 			if (connected == 0)
@@ -643,15 +642,18 @@ describe_failure(PfaHttpTransfer *transfer, CURLcode code)
 		case CURLE_SEND_ERROR:
 		case CURLE_GOT_NOTHING:
 			if (http->proxy != NULL && proxy_status != 0 && proxy_status != 200)
-				snprintf(text, size, "the proxy refused the connection (HTTP %ld)",
+				snprintf(text, size,
+						 "the proxy refused the connection (HTTP %ld)",
 						 proxy_status);
 			else
-				snprintf(text, size, "connection closed before the answer was complete");
+				snprintf(text, size,
+						 "connection closed before the answer was complete");
 			break;
 		case CURLE_WRITE_ERROR:
-			snprintf(text, size, transfer->header_bytes > MAX_HEADERS ?
-					 "headers of the answer are too long" :
-					 "answer could not be stored: out of memory");
+			snprintf(text, size,
+					 transfer->header_bytes > MAX_HEADERS ?
+						 "headers of the answer are too long" :
+						 "answer could not be stored: out of memory");
 			break;
 		case CURLE_BAD_CONTENT_ENCODING:
 			snprintf(text, size, "answer is not valid gzip");
@@ -665,8 +667,8 @@ describe_failure(PfaHttpTransfer *transfer, CURLcode code)
 static void
 describe_redirect(PfaHttpTransfer *transfer)
 {
-	char	   *target = NULL;
-	PfaUrl		url;
+	char *target = NULL;
+	PfaUrl url;
 	const char *reason;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &target);
@@ -676,16 +678,15 @@ describe_redirect(PfaHttpTransfer *transfer)
 				 transfer->status, url.host);
 	else
 		snprintf(transfer->error, sizeof(transfer->error),
-				 "redirect (HTTP %d), which is not followed",
-				 transfer->status);
+				 "redirect (HTTP %d), which is not followed", transfer->status);
 }
 
 static void
 judge(PfaHttpTransfer *transfer, CURLcode code)
 {
-	PfaHttp    *http = transfer->http;
-	char	   *text = transfer->error;
-	size_t		size = sizeof(transfer->error);
+	PfaHttp *http = transfer->http;
+	char *text = transfer->error;
+	size_t size = sizeof(transfer->error);
 
 	if (transfer->status >= 300 && transfer->status < 400)
 	{
@@ -706,20 +707,23 @@ judge(PfaHttpTransfer *transfer, CURLcode code)
 	}
 	else if (code == CURLE_OK)
 		transfer->outcome = transfer->status == 200 ? PFA_HTTP_OK :
-			PFA_HTTP_NETWORK;
+													  PFA_HTTP_NETWORK;
 	else if (transfer->address_refused && !transfer->address_tried)
 	{
 		transfer->outcome = PFA_HTTP_REFUSED_ADDRESS;
-		snprintf(text, size, http->url.https ?
-				 "address of host \"%s\" is not allowed" :
-				 "address of host \"%s\" is not this machine's, and http is not allowed elsewhere",
-				 http->url.host);
+		snprintf(
+			text, size,
+			http->url.https ?
+				"address of host \"%s\" is not allowed" :
+				"address of host \"%s\" is not this machine's, and http is not allowed elsewhere",
+			http->url.host);
 	}
 	else if (is_tls_error(transfer, code))
 	{
 		transfer->outcome = PFA_HTTP_TLS;
-		snprintf(text, size, "TLS: %s", transfer->curl_error[0] != '\0' ?
-				 transfer->curl_error : curl_easy_strerror(code));
+		snprintf(text, size, "TLS: %s",
+				 transfer->curl_error[0] != '\0' ? transfer->curl_error :
+												   curl_easy_strerror(code));
 	}
 	else
 	{
@@ -737,8 +741,8 @@ judge(PfaHttpTransfer *transfer, CURLcode code)
 static int64
 received(const PfaHttpTransfer *transfer)
 {
-	curl_off_t	body = 0;
-	long		header = 0;
+	curl_off_t body = 0;
+	long header = 0;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_DOWNLOAD_T, &body);
 	curl_easy_getinfo(transfer->easy, CURLINFO_HEADER_SIZE, &header);
@@ -748,7 +752,7 @@ received(const PfaHttpTransfer *transfer)
 static void
 leave_running(PfaHttpTransfer *transfer)
 {
-	PfaHttp    *http = transfer->http;
+	PfaHttp *http = transfer->http;
 
 	if (transfer->in_multi)
 		curl_multi_remove_handle(http->multi, transfer->easy);
@@ -770,8 +774,8 @@ leave_running(PfaHttpTransfer *transfer)
 void
 pfa_http_conclude(PfaHttpTransfer *transfer, CURLcode code)
 {
-	PfaHttp    *http = transfer->http;
-	long		status = 0;
+	PfaHttp *http = transfer->http;
+	long status = 0;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	transfer->status = (int) status;
@@ -794,9 +798,9 @@ pfa_http_pause(PfaHttpTransfer *transfer)
 void
 pfa_http_resume(PfaHttpTransfer *transfer)
 {
-	sigset_t	all;
-	sigset_t	before;
-	CURLcode	code;
+	sigset_t all;
+	sigset_t before;
+	CURLcode code;
 
 	transfer->pause_wanted = false;
 	if (!transfer->paused || transfer->outcome != PFA_HTTP_RUNNING)
@@ -833,8 +837,8 @@ double
 pfa_http_retry_after(const PfaHttpTransfer *transfer)
 {
 	const char *text = transfer->retry_after;
-	time_t		when;
-	time_t		now;
+	time_t when;
+	time_t now;
 
 	if (text[0] == '\0')
 		return -1;
@@ -872,7 +876,7 @@ pfa_http_error_body(const PfaHttpTransfer *transfer)
 void
 pfa_http_finish(PfaHttpTransfer *transfer)
 {
-	PfaHttp    *http = transfer->http;
+	PfaHttp *http = transfer->http;
 
 	if (transfer->outcome == PFA_HTTP_RUNNING)
 		leave_running(transfer);

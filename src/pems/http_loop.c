@@ -26,16 +26,16 @@
 #include "utils/wait_event.h"
 
 /* Events taken from the set at a time. */
-#define EVENTS_A_ROUND	16
+#define EVENTS_A_ROUND 16
 
 /* How long a wait lasts at most: a lost event then costs no more than this. */
-#define LONGEST_NAP_MS	1000
+#define LONGEST_NAP_MS 1000
 
 /* Milliseconds of a clock that nobody sets. */
 int64
 pfa_http_clock_ms(void)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	return (int64) INSTR_TIME_GET_MILLISEC(now);
@@ -59,9 +59,9 @@ forget_socket(PfaHttp *http, curl_socket_t fd)
 static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
-	PfaHttp    *http = arg;
-	uint32		events = 0;
-	int			i;
+	PfaHttp *http = arg;
+	uint32 events = 0;
+	int i;
 
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
 		events |= WL_SOCKET_READABLE;
@@ -93,7 +93,7 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 static int
 on_timer(CURLM *multi, long timeout_ms, void *arg)
 {
-	PfaHttp    *http = arg;
+	PfaHttp *http = arg;
 
 	http->timer_at = timeout_ms < 0 ? -1 : pfa_http_clock_ms() + timeout_ms;
 	return 0;
@@ -127,10 +127,10 @@ pfa_http_loop_detach(PfaHttp *http)
 static void
 run_curl(PfaHttp *http, curl_socket_t fd, int what)
 {
-	sigset_t	all;
-	sigset_t	before;
-	CURLMcode	code;
-	int			still_running;
+	sigset_t all;
+	sigset_t before;
+	CURLMcode code;
+	int still_running;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -138,8 +138,8 @@ run_curl(PfaHttp *http, curl_socket_t fd, int what)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (code != CURLM_OK)
 		ereport(ERROR,
-				(errcode(code == CURLM_OUT_OF_MEMORY ?
-						 ERRCODE_OUT_OF_MEMORY : ERRCODE_FDW_ERROR),
+				(errcode(code == CURLM_OUT_OF_MEMORY ? ERRCODE_OUT_OF_MEMORY :
+													   ERRCODE_FDW_ERROR),
 				 errmsg("could not drive HTTP transfers: %s",
 						curl_multi_strerror(code))));
 }
@@ -191,8 +191,8 @@ account_fds(PfaHttp *http)
 static void
 collect_ended(PfaHttp *http)
 {
-	CURLMsg    *message;
-	int			left;
+	CURLMsg *message;
+	int left;
 
 	while ((message = curl_multi_info_read(http->multi, &left)) != NULL)
 	{
@@ -215,12 +215,12 @@ enforce_deadlines(PfaHttp *http, int64 now)
 {
 	PfaHttpTransfer *transfer;
 	PfaHttpTransfer *next;
-	int64		first = PG_INT64_MAX;
+	int64 first = PG_INT64_MAX;
 
 	for (transfer = http->running; transfer != NULL; transfer = next)
 	{
-		int64		deadline = transfer->deadline;
-		curl_off_t	connected = 0;
+		int64 deadline = transfer->deadline;
+		curl_off_t connected = 0;
 
 		next = transfer->next;
 		curl_easy_getinfo(transfer->easy, CURLINFO_PRETRANSFER_TIME_T,
@@ -239,19 +239,18 @@ enforce_deadlines(PfaHttp *http, int64 now)
 static bool
 run_round(PfaHttp *http, int64 until)
 {
-	WaitEvent	events[EVENTS_A_ROUND];
-	int64		now = pfa_http_clock_ms();
-	bool		latch = false;
-	int			n;
+	WaitEvent events[EVENTS_A_ROUND];
+	int64 now = pfa_http_clock_ms();
+	bool latch = false;
+	int n;
 
 	if (http->timer_at >= 0)
 		until = Min(until, http->timer_at);
-	n = WaitEventSetWait(http->set,
-						 Min(Max(until - now, 0), LONGEST_NAP_MS),
+	n = WaitEventSetWait(http->set, Min(Max(until - now, 0), LONGEST_NAP_MS),
 						 events, EVENTS_A_ROUND, PG_WAIT_EXTENSION);
 	for (int i = 0; i < n; i++)
 	{
-		int			what = 0;
+		int what = 0;
 
 		if (events[i].events & WL_LATCH_SET)
 		{
@@ -276,11 +275,11 @@ run_round(PfaHttp *http, int64 until)
 }
 
 void
-pfa_http_wait(PfaHttp *http, long timeout_ms, bool (*wake) (void *arg),
+pfa_http_wait(PfaHttp *http, long timeout_ms, bool (*wake)(void *arg),
 			  void *arg)
 {
-	int64		start = pfa_http_clock_ms();
-	int64		until = timeout_ms < 0 ? PG_INT64_MAX : start + timeout_ms;
+	int64 start = pfa_http_clock_ms();
+	int64 until = timeout_ms < 0 ? PG_INT64_MAX : start + timeout_ms;
 
 	/* The time that the caller took for itself is not the server's fault. */
 	for (PfaHttpTransfer *t = http->running; t != NULL; t = t->next)
@@ -292,8 +291,8 @@ pfa_http_wait(PfaHttp *http, long timeout_ms, bool (*wake) (void *arg),
 
 	for (;;)
 	{
-		int64		deadline = enforce_deadlines(http, pfa_http_clock_ms());
-		bool		latch = false;
+		int64 deadline = enforce_deadlines(http, pfa_http_clock_ms());
+		bool latch = false;
 
 		if (!http->news)
 		{

@@ -16,30 +16,30 @@ typedef enum PfaPagination
 
 typedef struct PfaSource
 {
-	Oid			server_oid;
-	char	   *server_name;
-	char	   *base_url;
-	char	   *origin;			/* scheme://host:port, lower case, port always */
-	char	   *tenant;
-	char	   *grid_name;
-	char	   *grid_id;
-	char	   *screen_name;
-	int			page_size;		/* rows */
-	int			requests_in_flight; /* pages asked for at a time, a run */
-	int			writes_per_second;
-	int			connect_timeout_ms;
-	int			timeout_ms;
-	int			max_retries;	/* of one request */
+	Oid server_oid;
+	char *server_name;
+	char *base_url;
+	char *origin; /* scheme://host:port, lower case, port always */
+	char *tenant;
+	char *grid_name;
+	char *grid_id;
+	char *screen_name;
+	int page_size;          /* rows */
+	int requests_in_flight; /* pages asked for at a time, a run */
+	int writes_per_second;
+	int connect_timeout_ms;
+	int timeout_ms;
+	int max_retries; /* of one request */
 	PfaPagination pagination;
-	bool		supports_delta;
-	char	   *ca_file;
-	bool		verify_tls;
-	char	   *proxy;
-	bool		private_hosts_allowed;
+	bool supports_delta;
+	char *ca_file;
+	bool verify_tls;
+	char *proxy;
+	bool private_hosts_allowed;
 	/* credentials: wipe with pfa_source_wipe when the connection is made */
-	char	   *username;
-	char	   *password;
-	char	   *api_key;
+	char *username;
+	char *password;
+	char *api_key;
 } PfaSource;
 
 /*
@@ -60,4 +60,4 @@ extern void pfa_source_wipe(PfaSource *source);
  */
 extern void pfa_source_bind(Oid server_oid, Oid role);
 
-#endif							/* PFA_SOURCE_H */
+#endif /* PFA_SOURCE_H */

@@ -32,12 +32,12 @@
 
 typedef enum OptionKind
 {
-	OPTION_TEXT,				/* name or code, without control characters */
-	OPTION_URL,					/* base_url */
-	OPTION_PROXY,				/* URL, http to any host */
-	OPTION_FILE,				/* absolute path */
+	OPTION_TEXT,  /* name or code, without control characters */
+	OPTION_URL,   /* base_url */
+	OPTION_PROXY, /* URL, http to any host */
+	OPTION_FILE,  /* absolute path */
 	OPTION_INTEGER,
-	OPTION_DURATION,			/* seconds, or with a unit; kept in ms */
+	OPTION_DURATION, /* seconds, or with a unit; kept in ms */
 	OPTION_BOOLEAN,
 	OPTION_PAGINATION,
 	OPTION_USERNAME,
@@ -54,56 +54,66 @@ typedef enum OptionFlags
 typedef struct OptionDef
 {
 	const char *name;
-	Oid			catalog;
-	OptionKind	kind;
-	int			flags;
-	int			offset;			/* in PfaSource; -1: no field */
-	int			min;
-	int			max;
+	Oid catalog;
+	OptionKind kind;
+	int flags;
+	int offset; /* in PfaSource; -1: no field */
+	int min;
+	int max;
 } OptionDef;
 
 #define SERVER(name, kind, flags) \
-	{#name, ForeignServerRelationId, kind, flags, \
-	offsetof(PfaSource, name), 0, 0}
+	{ \
+#name, ForeignServerRelationId, kind, flags, \
+			offsetof(PfaSource, name), 0, 0 \
+	}
 #define SERVER_RANGE(name, kind, field, min, max) \
-	{#name, ForeignServerRelationId, kind, 0, \
-	offsetof(PfaSource, field), min, max}
+	{ \
+#name, ForeignServerRelationId, kind, 0, offsetof(PfaSource, field), \
+			min, max \
+	}
 #define MAPPING(name, kind, flags) \
-	{#name, UserMappingRelationId, kind, flags, offsetof(PfaSource, name), 0, 0}
+	{ \
+#name, UserMappingRelationId, kind, flags, offsetof(PfaSource, name), \
+			0, 0 \
+	}
 #define MAPPING_FILE(name) \
-	{#name, UserMappingRelationId, OPTION_FILE, OPTION_SUPERUSER, -1, 0, 0}
+	{ \
+#name, UserMappingRelationId, OPTION_FILE, OPTION_SUPERUSER, -1, 0, 0 \
+	}
 
 /* In the order in which messages list them. */
-static const OptionDef option_table[] = {
-	SERVER(base_url, OPTION_URL, 0),
-	SERVER(tenant, OPTION_TEXT, 0),
-	SERVER(grid_name, OPTION_TEXT, 0),
-	SERVER(grid_id, OPTION_TEXT, 0),
-	SERVER(screen_name, OPTION_TEXT, 0),
-	SERVER_RANGE(page_size, OPTION_INTEGER, page_size, 1, 10000),
-	SERVER_RANGE(requests_in_flight, OPTION_INTEGER, requests_in_flight, 1, 16),
-	SERVER_RANGE(writes_per_second, OPTION_INTEGER, writes_per_second, 1, 1000),
-	SERVER_RANGE(connect_timeout, OPTION_DURATION, connect_timeout_ms,
-				 100, 5 * 60 * 1000),
-	SERVER_RANGE(timeout, OPTION_DURATION, timeout_ms, 1000, 3600 * 1000),
-	SERVER_RANGE(max_retries, OPTION_INTEGER, max_retries, 0, 20),
-	SERVER(pagination, OPTION_PAGINATION, 0),
-	SERVER(supports_delta, OPTION_BOOLEAN, 0),
-	SERVER(ca_file, OPTION_FILE, OPTION_SUPERUSER),
-	SERVER(verify_tls, OPTION_BOOLEAN, OPTION_SUPERUSER),
-	SERVER(proxy, OPTION_PROXY, OPTION_SUPERUSER),
-	MAPPING(username, OPTION_USERNAME, 0),
-	MAPPING(password, OPTION_PASSWORD, OPTION_SECRET),
-	MAPPING_FILE(password_file),
-	MAPPING(api_key, OPTION_API_KEY, OPTION_SECRET),
-	MAPPING_FILE(api_key_file)
-};
+static const OptionDef option_table[] =
+	{SERVER(base_url, OPTION_URL, 0),
+	 SERVER(tenant, OPTION_TEXT, 0),
+	 SERVER(grid_name, OPTION_TEXT, 0),
+	 SERVER(grid_id, OPTION_TEXT, 0),
+	 SERVER(screen_name, OPTION_TEXT, 0),
+	 SERVER_RANGE(page_size, OPTION_INTEGER, page_size, 1, 10000),
+	 SERVER_RANGE(requests_in_flight, OPTION_INTEGER, requests_in_flight, 1,
+				  16),
+	 SERVER_RANGE(writes_per_second, OPTION_INTEGER, writes_per_second, 1,
+				  1000),
+	 SERVER_RANGE(connect_timeout, OPTION_DURATION, connect_timeout_ms, 100,
+				  5 * 60 * 1000),
+	 SERVER_RANGE(timeout, OPTION_DURATION, timeout_ms, 1000, 3600 * 1000),
+	 SERVER_RANGE(max_retries, OPTION_INTEGER, max_retries, 0, 20),
+	 SERVER(pagination, OPTION_PAGINATION, 0),
+	 SERVER(supports_delta, OPTION_BOOLEAN, 0),
+	 SERVER(ca_file, OPTION_FILE, OPTION_SUPERUSER),
+	 SERVER(verify_tls, OPTION_BOOLEAN, OPTION_SUPERUSER),
+	 SERVER(proxy, OPTION_PROXY, OPTION_SUPERUSER),
+	 MAPPING(username, OPTION_USERNAME, 0),
+	 MAPPING(password, OPTION_PASSWORD, OPTION_SECRET),
+	 MAPPING_FILE(password_file),
+	 MAPPING(api_key, OPTION_API_KEY, OPTION_SECRET),
+	 MAPPING_FILE(api_key_file)};
 
 /* A value after parsing; which member depends on the kind. */
 typedef struct OptionValue
 {
-	int			number;
-	bool		flag;
+	int number;
+	bool flag;
 } OptionValue;
 
 static const OptionDef *
@@ -138,9 +148,9 @@ get_option(Oid catalog, const char *name)
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 			 errmsg("invalid option \"%s\"", name),
 			 known.len > 0 ?
-			 errhint("Valid options in this context are: %s.", known.data) :
-			 errhint("There are no valid options in this context.")));
-	return NULL;				/* keep compilers quiet */
+				 errhint("Valid options in this context are: %s.", known.data) :
+				 errhint("There are no valid options in this context.")));
+	return NULL; /* keep compilers quiet */
 }
 
 /* ---- values: each says what would be right, never what a secret is ---- */
@@ -159,13 +169,13 @@ has_control(const char *value)
 static bool
 parse_number(const char *value, int min, int max, int *number)
 {
-	char	   *end;
-	long		parsed;
+	char *end;
+	long parsed;
 
 	errno = 0;
 	parsed = strtol(value, &end, 10);
-	if (errno != 0 || end == value || *end != '\0' ||
-		parsed < min || parsed > max)
+	if (errno != 0 || end == value || *end != '\0' || parsed < min ||
+		parsed > max)
 		return false;
 	*number = (int) parsed;
 	return true;
@@ -179,8 +189,8 @@ static bool
 parse_duration(const char *value, int min, int max, int *ms)
 {
 	const char *hint;
-	char	   *end;
-	double		seconds;
+	char *end;
+	double seconds;
 
 	if (!isdigit((unsigned char) *value))
 		return false;
@@ -206,7 +216,8 @@ url_valid(const char *value, PfaUrl *url, const char **reason)
 		return false;
 	if (pfa_host_classify(url->host) == PFA_ADDRESS_FORBIDDEN)
 	{
-		*reason = "must not name a link-local, metadata, multicast or unspecified address";
+		*reason =
+			"must not name a link-local, metadata, multicast or unspecified address";
 		return false;
 	}
 	if (!url->https && !pfa_host_is_loopback(url->host))
@@ -220,7 +231,7 @@ url_valid(const char *value, PfaUrl *url, const char **reason)
 static bool
 text_valid(OptionKind kind, const char *value, const char **reason)
 {
-	PfaUrl		url;
+	PfaUrl url;
 
 	*reason = "must not be empty";
 	if (*value == '\0')
@@ -270,13 +281,17 @@ parse_value(const OptionDef *def, const char *value, OptionValue *parsed)
 	{
 		case OPTION_INTEGER:
 			if (!parse_number(value, def->min, def->max, &parsed->number))
-				refuse_value(def, psprintf("must be an integer from %d to %d",
-										   def->min, def->max));
+				refuse_value(def,
+							 psprintf("must be an integer from %d to %d",
+									  def->min, def->max));
 			return;
 		case OPTION_DURATION:
 			if (!parse_duration(value, def->min, def->max, &parsed->number))
-				refuse_value(def, psprintf("must be a number of seconds, or a number with a unit such as \"500ms\", \"10s\" or \"2min\", from %d ms to %d s",
-										   def->min, def->max / 1000));
+				refuse_value(
+					def,
+					psprintf(
+						"must be a number of seconds, or a number with a unit such as \"500ms\", \"10s\" or \"2min\", from %d ms to %d s",
+						def->min, def->max / 1000));
 			return;
 		case OPTION_BOOLEAN:
 			if (!parse_bool(value, &parsed->flag))
@@ -305,8 +320,8 @@ refuse_both(List *options, const char *a, const char *b)
 		pfa_source_option_get(options, b) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-				 errmsg("options \"%s\" and \"%s\" cannot be used together",
-						a, b),
+				 errmsg("options \"%s\" and \"%s\" cannot be used together", a,
+						b),
 				 errhint("Drop one of them in the same ALTER command.")));
 }
 
@@ -314,31 +329,36 @@ static void
 check_superuser(const OptionDef *def)
 {
 	if ((def->flags & OPTION_SUPERUSER) != 0 && !superuser())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to set option \"%s\"", def->name),
-				 errdetail("Only superusers can set this option, or change other options of an object that has it.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to set option \"%s\"", def->name),
+			 errdetail(
+				 "Only superusers can set this option, or change other options of an object that has it.")));
 }
 
 void
 pfa_source_options_check(Oid catalog, List *options, bool notice)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	foreach(lc, options)
 	{
-		DefElem    *elem = lfirst_node(DefElem, lc);
+		DefElem *elem = lfirst_node(DefElem, lc);
 		const OptionDef *def = get_option(catalog, elem->defname);
 		OptionValue parsed;
 
 		check_superuser(def);
 		parse_value(def, defGetString(elem), &parsed);
 		if ((def->flags & OPTION_SECRET) != 0 && notice)
-			ereport(NOTICE,
-					(errmsg("option \"%s\" shows in statement logs, pg_stat_statements and dumps",
-							def->name),
-					 def->kind == OPTION_PASSWORD ?
-					 errhint("Use option \"password_file\", or call pfa_set_credentials with bind parameters.") :
+			ereport(
+				NOTICE,
+				(errmsg(
+					 "option \"%s\" shows in statement logs, pg_stat_statements and dumps",
+					 def->name),
+				 def->kind == OPTION_PASSWORD ?
+					 errhint(
+						 "Use option \"password_file\", or call pfa_set_credentials with bind parameters.") :
 					 errhint("Use option \"api_key_file\".")));
 	}
 	refuse_both(options, "password", "password_file");
@@ -365,14 +385,14 @@ pfa_source_options_default(PfaSource *source)
 void
 pfa_source_options_apply(PfaSource *source, Oid catalog, List *options)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	foreach(lc, options)
 	{
-		DefElem    *elem = lfirst_node(DefElem, lc);
+		DefElem *elem = lfirst_node(DefElem, lc);
 		const OptionDef *def = get_option(catalog, elem->defname);
 		OptionValue parsed;
-		char	   *field;
+		char *field;
 
 		parse_value(def, defGetString(elem), &parsed);
 		if (def->offset < 0)
@@ -400,11 +420,11 @@ pfa_source_options_apply(PfaSource *source, Oid catalog, List *options)
 char *
 pfa_source_option_get(List *options, const char *name)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	foreach(lc, options)
 	{
-		DefElem    *elem = lfirst_node(DefElem, lc);
+		DefElem *elem = lfirst_node(DefElem, lc);
 
 		if (strcmp(elem->defname, name) == 0)
 			return defGetString(elem);
@@ -415,17 +435,17 @@ pfa_source_option_get(List *options, const char *name)
 void
 pfa_source_options_wipe(List *options)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	foreach(lc, options)
 	{
-		DefElem    *elem = lfirst_node(DefElem, lc);
+		DefElem *elem = lfirst_node(DefElem, lc);
 		const OptionDef *def = find_option(UserMappingRelationId,
 										   elem->defname);
 
 		if (def != NULL && (def->flags & OPTION_SECRET) != 0)
 		{
-			char	   *value = defGetString(elem);
+			char *value = defGetString(elem);
 
 			explicit_bzero(value, strlen(value));
 		}

@@ -26,8 +26,8 @@ extern void pfa_source_options_default(PfaSource *source);
  * context.  Errors as in pfa_source_options_check: what is stored may be older
  * than the rules.  The options ending in _file of a user mapping have no field.
  */
-extern void pfa_source_options_apply(PfaSource *source, Oid catalog,
-									 List *options);
+extern void
+pfa_source_options_apply(PfaSource *source, Oid catalog, List *options);
 
 /* The value, not copied; NULL where the option is not set. */
 extern char *pfa_source_option_get(List *options, const char *name);
@@ -45,4 +45,4 @@ extern void pfa_source_url_parse(const char *base_url, PfaUrl *url);
 extern bool pfa_source_secret_valid(const char *name, const char *value,
 									const char **reason);
 
-#endif							/* PFA_SOURCE_OPTIONS_H */
+#endif /* PFA_SOURCE_OPTIONS_H */

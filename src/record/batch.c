@@ -14,38 +14,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_BYTES		((size_t) 256 * 1024)
-#define MAX_SPARE		64
-#define ALIGN_UP(size)	(((size) + 7) & ~(size_t) 7)
+#define CHUNK_BYTES    ((size_t) 256 * 1024)
+#define MAX_SPARE      64
+#define ALIGN_UP(size) (((size) + 7) & ~(size_t) 7)
 
 /* The bytes follow the header. */
 typedef struct Chunk
 {
 	struct Chunk *next;
-	size_t		size;
+	size_t size;
 } Chunk;
 
 struct PfaBatch
 {
-	char	   *free;			/* within the first chunk of the list */
-	size_t		nfree;
-	Chunk	   *chunks;
-	size_t		used;			/* bytes handed out */
+	char *free; /* within the first chunk of the list */
+	size_t nfree;
+	Chunk *chunks;
+	size_t used; /* bytes handed out */
 
-	PfaRecord  *records;
-	int			nrecords;
-	int			records_room;
-	PfaReject  *rejects;
-	int			nrejects;
-	int			rejects_room;
+	PfaRecord *records;
+	int nrecords;
+	int records_room;
+	PfaReject *rejects;
+	int nrejects;
+	int rejects_room;
 };
 
 /* Ordinary chunks of the process that no batch uses. */
 static struct
 {
-	Chunk	   *chunks;
-	int			nchunks;
-}			spare;
+	Chunk *chunks;
+	int nchunks;
+} spare;
 
 PfaBatch *
 pfa_batch_create(void)
@@ -58,7 +58,7 @@ free_chunks(Chunk *chunk)
 {
 	while (chunk != NULL)
 	{
-		Chunk	   *next = chunk->next;
+		Chunk *next = chunk->next;
 
 		if (chunk->size == CHUNK_BYTES && spare.nchunks < MAX_SPARE)
 		{
@@ -75,7 +75,7 @@ free_chunks(Chunk *chunk)
 static Chunk *
 take_chunk(size_t size)
 {
-	Chunk	   *chunk = spare.chunks;
+	Chunk *chunk = spare.chunks;
 
 	if (size == CHUNK_BYTES && chunk != NULL)
 	{
@@ -150,9 +150,9 @@ pfa_batch_rejects(const PfaBatch *batch)
 static void *
 alloc_chunk(PfaBatch *batch, size_t size)
 {
-	bool		own = size > CHUNK_BYTES / 4;
-	size_t		chunk_size = own ? size : CHUNK_BYTES;
-	Chunk	   *chunk = take_chunk(chunk_size);
+	bool own = size > CHUNK_BYTES / 4;
+	size_t chunk_size = own ? size : CHUNK_BYTES;
+	Chunk *chunk = take_chunk(chunk_size);
 
 	if (chunk == NULL)
 		return NULL;
@@ -174,7 +174,7 @@ alloc_chunk(PfaBatch *batch, size_t size)
 void *
 pfa_batch_alloc(PfaBatch *batch, size_t size)
 {
-	void	   *result = batch->free;
+	void *result = batch->free;
 
 	if (size > SIZE_MAX / 2)
 		return NULL;
@@ -191,8 +191,8 @@ pfa_batch_alloc(PfaBatch *batch, size_t size)
 static void *
 grow(void *array, int n, int *room, size_t size)
 {
-	void	   *grown;
-	int			wanted;
+	void *grown;
+	int wanted;
 
 	if (n < *room)
 		return array;
@@ -208,8 +208,8 @@ grow(void *array, int n, int *room, size_t size)
 PfaRecord *
 pfa_batch_add(PfaBatch *batch)
 {
-	PfaRecord  *records = grow(batch->records, batch->nrecords,
-							   &batch->records_room, sizeof(PfaRecord));
+	PfaRecord *records = grow(batch->records, batch->nrecords,
+							  &batch->records_room, sizeof(PfaRecord));
 
 	if (records == NULL)
 		return NULL;
@@ -221,7 +221,7 @@ pfa_batch_add(PfaBatch *batch)
 static char *
 keep_text(PfaBatch *batch, const char *text, size_t len)
 {
-	char	   *copy = pfa_batch_alloc(batch, len + 1);
+	char *copy = pfa_batch_alloc(batch, len + 1);
 
 	if (copy != NULL)
 	{
@@ -235,9 +235,9 @@ bool
 pfa_batch_reject(PfaBatch *batch, const char *id, size_t id_len,
 				 const char *reason)
 {
-	PfaReject  *rejects = grow(batch->rejects, batch->nrejects,
-							   &batch->rejects_room, sizeof(PfaReject));
-	PfaReject	reject;
+	PfaReject *rejects = grow(batch->rejects, batch->nrejects,
+							  &batch->rejects_room, sizeof(PfaReject));
+	PfaReject reject;
 
 	if (rejects == NULL)
 		return false;

@@ -15,9 +15,9 @@
 
 typedef struct Civil
 {
-	int			year;
-	int			month;
-	int			day;
+	int year;
+	int month;
+	int day;
 } Civil;
 
 /* Up to max digits at *p, which is left behind them; -1 if there are none. */
@@ -25,7 +25,7 @@ static int
 take_number(const char **p, const char *end, int max)
 {
 	const char *start = *p;
-	int			value = 0;
+	int value = 0;
 
 	while (*p < end && *p - start < max && **p >= '0' && **p <= '9')
 		value = value * 10 + (*(*p)++ - '0');
@@ -37,7 +37,7 @@ static int
 take_digits(const char **p, const char *end, int n)
 {
 	const char *start = *p;
-	int			value = take_number(p, end, n);
+	int value = take_number(p, end, n);
 
 	return *p - start == n ? value : -1;
 }
@@ -55,13 +55,13 @@ take_char(const char **p, const char *end, char c)
 static int
 take_month(const char **p, const char *end)
 {
-	static const char *const names[] = {
-		"january", "february", "march", "april", "may", "june", "july",
-		"august", "september", "october", "november", "december"
-	};
-	size_t		len = 0;
-	int			month;
-	size_t		i;
+	static const char *const names[] = {"january", "february", "march",
+										"april",   "may",      "june",
+										"july",    "august",   "september",
+										"october", "november", "december"};
+	size_t len = 0;
+	int month;
+	size_t i;
 
 	while (*p + len < end && ((*p)[len] | 0x20) >= 'a' &&
 		   ((*p)[len] | 0x20) <= 'z')
@@ -120,8 +120,8 @@ take_day(const char *text, const char *end, Civil *civil)
 static bool
 take_zone(const char **p, const char *end)
 {
-	int			hours;
-	int			minutes = 0;
+	int hours;
+	int minutes = 0;
 
 	if (take_char(p, end, 'Z') || take_char(p, end, 'z'))
 		return true;
@@ -141,7 +141,7 @@ static bool
 take_half_of_day(const char **p, const char *end, int hour)
 {
 	const char *at = *p;
-	char		c;
+	char c;
 
 	take_char(&at, end, ' ');
 	if (end - at < 2)
@@ -157,9 +157,9 @@ take_half_of_day(const char **p, const char *end, int hour)
 static bool
 is_time(const char *p, const char *end)
 {
-	int			hour = take_number(&p, end, 2);
-	int			minute;
-	int			second = 0;
+	int hour = take_number(&p, end, 2);
+	int minute;
+	int second = 0;
 
 	if (hour < 0 || hour > 23 || !take_char(&p, end, ':'))
 		return false;
@@ -186,29 +186,27 @@ is_leap(int year)
 static bool
 is_civil(const Civil *civil)
 {
-	static const int8_t lengths[] = {
-		31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31
-	};
+	static const int8_t lengths[] = {31, 28, 31, 30, 31, 30,
+									 31, 31, 30, 31, 30, 31};
 
 	if (civil->year < 1 || civil->month < 1 || civil->month > 12 ||
 		civil->day < 1)
 		return false;
-	return civil->day <= lengths[civil->month - 1] +
-		(civil->month == 2 && is_leap(civil->year));
+	return civil->day <=
+		lengths[civil->month - 1] + (civil->month == 2 && is_leap(civil->year));
 }
 
 static int32_t
 civil_days(const Civil *civil)
 {
-	static const int16_t before[] = {
-		0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334
-	};
-	int			past = civil->year - 1; /* complete years of the era */
-	int32_t		days = past * 365 + past / 4 - past / 100 + past / 400;
+	static const int16_t before[] = {0,   31,  59,  90,  120, 151,
+									 181, 212, 243, 273, 304, 334};
+	int past = civil->year - 1; /* complete years of the era */
+	int32_t days = past * 365 + past / 4 - past / 100 + past / 400;
 
 	days += before[civil->month - 1] + civil->day - 1;
 	days += civil->month > 2 && is_leap(civil->year);
-	return days - 730119;		/* 0001-01-01 to 2000-01-01 */
+	return days - 730119; /* 0001-01-01 to 2000-01-01 */
 }
 
 bool
@@ -217,7 +215,7 @@ pfa_date_decode(const char *text, size_t len, PfaValue *value,
 {
 	const char *end = text + len;
 	const char *p;
-	Civil		civil;
+	Civil civil;
 
 	p = take_day(text, end, &civil);
 	if (p == NULL || (p < end && *p != 'T' && *p != 't' && *p != ' '))

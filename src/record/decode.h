@@ -21,4 +21,4 @@ extern bool pfa_number_decode(const char *text, size_t len, PfaBatch *batch,
 extern bool pfa_date_decode(const char *text, size_t len, PfaValue *value,
 							const char **reason);
 
-#endif							/* PFA_DECODE_H */
+#endif /* PFA_DECODE_H */

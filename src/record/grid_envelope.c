@@ -57,10 +57,10 @@ typedef enum GridPlace
 
 static const struct
 {
-	GridPlace	in;
-	const char *name;			/* in any case */
-	GridPlace	leads_to;
-}			members[] = {
+	GridPlace in;
+	const char *name; /* in any case */
+	GridPlace leads_to;
+} members[] = {
 	{PLACE_TOP, "Result", PLACE_RESULT},
 	{PLACE_TOP, "ErrorAlert", PLACE_ALERTS},
 	{PLACE_TOP, "GRID", PLACE_GRID},
@@ -114,7 +114,7 @@ static size_t
 token_text(PfaGridParser *parser, PfaJsonEvent event, char *text)
 {
 	PfaJsonStream *stream = &parser->stream;
-	size_t		len;
+	size_t len;
 
 	if (event == PFA_JSON_SCALAR && stream->token[0] == 'n')
 		return 0;
@@ -126,9 +126,9 @@ token_text(PfaGridParser *parser, PfaJsonEvent event, char *text)
 static int64_t
 parse_count(const char *text, size_t len)
 {
-	int64_t		value = 0;
-	bool		any = false;
-	size_t		i;
+	int64_t value = 0;
+	bool any = false;
+	size_t i;
 
 	for (i = 0; i < len; i++)
 	{
@@ -158,18 +158,17 @@ take_total(PfaGridParser *parser, GridPlace from, int64_t count)
 }
 
 static void
-take_alert(PfaGridParser *parser, GridPlace place, const char *text,
-		   size_t len)
+take_alert(PfaGridParser *parser, GridPlace place, const char *text, size_t len)
 {
 	if (len == 0)
 		return;
 	parser->alerted = true;
 	if (place == PLACE_ALERT_NAME && parser->alert_name[0] == '\0')
-		pfa_json_printable(parser->alert_name, sizeof(parser->alert_name),
-						   text, len);
+		pfa_json_printable(parser->alert_name, sizeof(parser->alert_name), text,
+						   len);
 	if (place != PLACE_ALERT_NAME && parser->alert_message[0] == '\0')
-		pfa_json_printable(parser->alert_message,
-						   sizeof(parser->alert_message), text, len);
+		pfa_json_printable(parser->alert_message, sizeof(parser->alert_message),
+						   text, len);
 }
 
 static void
@@ -178,7 +177,8 @@ take_large(PfaGridParser *parser, PfaGridLargeCell *large, PfaJsonEvent event)
 	PfaJsonStream *stream = &parser->stream;
 
 	large->cell.kind = event == PFA_JSON_STRING ? PFA_CELL_ESCAPED :
-		stream->token[0] == 'n' ? PFA_CELL_NULL : PFA_CELL_SCALAR;
+		stream->token[0] == 'n'                 ? PFA_CELL_NULL :
+												  PFA_CELL_SCALAR;
 	if (event == PFA_JSON_STRING &&
 		memchr(stream->token, '\\', stream->token_len) == NULL)
 		large->cell.kind = PFA_CELL_STRING;
@@ -195,9 +195,9 @@ static bool
 take_scalar(PfaGridParser *parser, GridPlace place, PfaJsonEvent event,
 			size_t at)
 {
-	char		text[PFA_JSON_TOKEN_SIZE];
-	size_t		len = token_text(parser, event, text);
-	int64_t		count;
+	char text[PFA_JSON_TOKEN_SIZE];
+	size_t len = token_text(parser, event, text);
+	int64_t count;
 
 	switch (place)
 	{
@@ -273,7 +273,7 @@ field_done(PfaGridParser *parser)
 static bool
 field_list_done(PfaGridParser *parser)
 {
-	bool		changed;
+	bool changed;
 
 	if (pfa_grid_layout_size(parser->incoming) == 0)
 		return true;
@@ -295,7 +295,8 @@ static GridPlace
 innermost(const PfaGridParser *parser)
 {
 	return parser->stream.depth > 0 ?
-		(GridPlace) parser->places[parser->stream.depth - 1] : PLACE_OTHER;
+		(GridPlace) parser->places[parser->stream.depth - 1] :
+		PLACE_OTHER;
 }
 
 /* Where the value now beginning goes, with containers open outside of it. */
@@ -324,10 +325,10 @@ value_place(const PfaGridParser *parser, int outside)
 static void
 take_name(PfaGridParser *parser)
 {
-	GridPlace	in = innermost(parser);
-	char		name[PFA_JSON_TOKEN_SIZE];
-	size_t		len;
-	size_t		i;
+	GridPlace in = innermost(parser);
+	char name[PFA_JSON_TOKEN_SIZE];
+	size_t len;
+	size_t i;
 
 	parser->member = PLACE_OTHER;
 	if (in == PLACE_OTHER || parser->stream.token_cut)
@@ -367,7 +368,7 @@ element_of(GridPlace place)
 static void
 begin_object(PfaGridParser *parser, GridPlace place)
 {
-	GridPlace	is = element_of(place);
+	GridPlace is = element_of(place);
 
 	switch (is)
 	{
@@ -415,7 +416,7 @@ begin_object(PfaGridParser *parser, GridPlace place)
 static bool
 begin_array(PfaGridParser *parser, GridPlace place, size_t at)
 {
-	GridPlace	is = place;
+	GridPlace is = place;
 
 	switch (place)
 	{
@@ -453,8 +454,8 @@ begin_array(PfaGridParser *parser, GridPlace place, size_t at)
 static bool
 end_container(PfaGridParser *parser)
 {
-	int			depth = parser->stream.depth;
-	GridPlace	was = (GridPlace) parser->places[depth];
+	int depth = parser->stream.depth;
+	GridPlace was = (GridPlace) parser->places[depth];
 	PfaRowStatus status;
 
 	switch (was)
@@ -491,10 +492,10 @@ answer_done(PfaGridParser *parser)
 		const char *message = parser->alert_message;
 
 		parser->result.status = PFA_GRID_ALERT;
-		snprintf(parser->result.error, sizeof(parser->result.error),
-				 "%s%s%s%s",
-				 message[0] != '\0' ? message :
-				 name[0] != '\0' ? name : "alert without a message",
+		snprintf(parser->result.error, sizeof(parser->result.error), "%s%s%s%s",
+				 message[0] != '\0'  ? message :
+					 name[0] != '\0' ? name :
+									   "alert without a message",
 				 message[0] != '\0' && name[0] != '\0' ? " (" : "",
 				 message[0] != '\0' ? name : "",
 				 message[0] != '\0' && name[0] != '\0' ? ")" : "");
@@ -541,7 +542,7 @@ bool
 pfa_grid_take_event(PfaGridParser *parser, PfaJsonEvent event, size_t at)
 {
 	PfaJsonStream *stream = &parser->stream;
-	bool		ok = true;
+	bool ok = true;
 
 	switch (event)
 	{
@@ -561,8 +562,9 @@ pfa_grid_take_event(PfaGridParser *parser, PfaJsonEvent event, size_t at)
 			break;
 		case PFA_JSON_STRING:
 		case PFA_JSON_SCALAR:
-			ok = take_scalar(parser, value_place(parser, stream->depth),
-							 event, at) && count_large_cell(parser, at);
+			ok = take_scalar(parser, value_place(parser, stream->depth), event,
+							 at) &&
+				count_large_cell(parser, at);
 			break;
 		default:
 			break;

@@ -25,7 +25,7 @@ pfa_grid_layout_create(void)
 void
 pfa_grid_layout_clear(PfaGridLayout *layout)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < layout->nfields; i++)
 		free(layout->fields[i].name);
@@ -60,13 +60,13 @@ bool
 pfa_grid_layout_add(PfaGridLayout *layout, int num, const char *name,
 					size_t len)
 {
-	char	   *copy;
+	char *copy;
 
 	if (layout->nfields == layout->room)
 	{
-		int			room = layout->room == 0 ? 128 : 2 * layout->room;
-		void	   *grown = realloc(layout->fields,
-									(size_t) room * sizeof(*layout->fields));
+		int room = layout->room == 0 ? 128 : 2 * layout->room;
+		void *grown = realloc(layout->fields,
+							  (size_t) room * sizeof(*layout->fields));
 
 		if (grown == NULL)
 			return false;
@@ -90,7 +90,7 @@ pfa_grid_layout_add(PfaGridLayout *layout, int num, const char *name,
 void
 pfa_grid_layout_move(PfaGridLayout *dst, PfaGridLayout *src)
 {
-	uint64_t	generation = dst->generation + 1;
+	uint64_t generation = dst->generation + 1;
 
 	pfa_grid_layout_clear(dst);
 	free(dst->fields);
@@ -103,7 +103,7 @@ pfa_grid_layout_move(PfaGridLayout *dst, PfaGridLayout *src)
 bool
 pfa_grid_layout_equal(const PfaGridLayout *a, const PfaGridLayout *b)
 {
-	int			i;
+	int i;
 
 	if (a->nfields != b->nfields)
 		return false;
@@ -118,8 +118,8 @@ pfa_grid_layout_equal(const PfaGridLayout *a, const PfaGridLayout *b)
 void
 pfa_grid_layout_merge(PfaGridLayout *dst, const PfaGridLayout *src)
 {
-	int			i;
-	int			j;
+	int i;
+	int j;
 
 	for (i = 0; i < src->nfields; i++)
 	{
@@ -138,7 +138,7 @@ void
 pfa_grid_layout_copy(PfaGridLayout *dst, const PfaGridLayout *src)
 {
 	PfaGridLayout *copy;
-	int			i;
+	int i;
 
 	if (dst == src)
 		return;
@@ -147,8 +147,7 @@ pfa_grid_layout_copy(PfaGridLayout *dst, const PfaGridLayout *src)
 		return;
 	for (i = 0; i < src->nfields; i++)
 	{
-		if (!pfa_grid_layout_add(copy, src->fields[i].num,
-								 src->fields[i].name,
+		if (!pfa_grid_layout_add(copy, src->fields[i].num, src->fields[i].name,
 								 strlen(src->fields[i].name)))
 		{
 			pfa_grid_layout_free(copy);

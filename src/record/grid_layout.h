@@ -12,15 +12,15 @@
 
 struct PfaGridLayout
 {
-	int			nfields;
-	int			room;
-	int			max_num;		/* greatest aliasnum, -1 without fields */
-	uint64_t	generation;		/* moves with each change */
+	int nfields;
+	int room;
+	int max_num;         /* greatest aliasnum, -1 without fields */
+	uint64_t generation; /* moves with each change */
 	struct
 	{
-		int			num;
-		char	   *name;
-	}		   *fields;
+		int num;
+		char *name;
+	} * fields;
 };
 
 /* Append a field; false when out of memory. */
@@ -30,4 +30,4 @@ extern void pfa_grid_layout_clear(PfaGridLayout *layout);
 /* Give dst the fields of src, which is left empty. */
 extern void pfa_grid_layout_move(PfaGridLayout *dst, PfaGridLayout *src);
 
-#endif							/* PFA_GRID_LAYOUT_H */
+#endif /* PFA_GRID_LAYOUT_H */

@@ -29,7 +29,7 @@ pfa_grid_parser_create(const PfaMapping *mapping, const char *organization,
 					   PfaBatch *batch)
 {
 	PfaGridParser *parser = calloc(1, sizeof(PfaGridParser));
-	bool		ok;
+	bool ok;
 
 	if (parser == NULL)
 		return NULL;
@@ -193,8 +193,8 @@ carry_append(PfaGridParser *parser, const char *data, size_t len)
 {
 	if (parser->carry_len + len > parser->carry_room)
 	{
-		size_t		room = 2 * (parser->carry_len + len) + 4096;
-		char	   *grown = realloc(parser->carry, room);
+		size_t room = 2 * (parser->carry_len + len) + 4096;
+		char *grown = realloc(parser->carry, room);
 
 		if (grown == NULL)
 			return pfa_grid_end_with(parser, PFA_GRID_OUT_OF_MEMORY,
@@ -212,8 +212,7 @@ carry_append(PfaGridParser *parser, const char *data, size_t len)
  * has to be carried, or where it was when it is too large.
  */
 static bool
-row_in_place(PfaGridParser *parser, const char **p, const char *end,
-			 size_t at)
+row_in_place(PfaGridParser *parser, const char **p, const char *end, size_t at)
 {
 	const char *start = *p - 1;
 	const char *limit = end;
@@ -223,8 +222,7 @@ row_in_place(PfaGridParser *parser, const char **p, const char *end,
 		limit = start + parser->limits.max_record_bytes;
 	if (limit == start)
 		return pfa_grid_begin_large_row(parser);
-	status = pfa_row_parse(&parser->row, start, limit, parser->stream.depth,
-						   p);
+	status = pfa_row_parse(&parser->row, start, limit, parser->stream.depth, p);
 	if (status == PFA_ROW_COMPLETE)
 	{
 		pfa_json_stream_close(&parser->stream);
@@ -257,7 +255,7 @@ row_carried(PfaGridParser *parser)
 	const char *end = parser->carry + parser->carry_len;
 	const char *next = NULL;
 	PfaRowStatus status;
-	size_t		at = parser->carry_at;
+	size_t at = parser->carry_at;
 
 	parser->carrying = false;
 	status = pfa_row_parse(&parser->row, parser->carry, end,
@@ -283,7 +281,7 @@ process(PfaGridParser *parser, const char *data, const char *end, size_t at)
 	PfaJsonStream *stream = &parser->stream;
 	const char *p = data;
 	PfaJsonEvent event;
-	bool		ok = true;
+	bool ok = true;
 
 	while (ok && p < end)
 	{
@@ -315,8 +313,8 @@ process(PfaGridParser *parser, const char *data, const char *end, size_t at)
 static bool
 try_carry(PfaGridParser *parser, const char **data, const char *end, bool *ok)
 {
-	size_t		len = (size_t) (end - *data);
-	size_t		before = parser->carry_len;
+	size_t len = (size_t) (end - *data);
+	size_t before = parser->carry_len;
 	const char *next;
 	PfaRowStatus status;
 
@@ -354,8 +352,8 @@ process_carry(PfaGridParser *parser, const char **data, const char *end)
 {
 	const char *start = *data;
 	const char *stop;
-	size_t		len;
-	bool		ok;
+	size_t len;
+	bool ok;
 
 	if (!parser->carry_tried)
 	{
@@ -368,7 +366,7 @@ process_carry(PfaGridParser *parser, const char **data, const char *end)
 	len = (size_t) (stop - start);
 	if (parser->carry_len + len > parser->limits.max_record_bytes)
 	{
-		char	   *carry = parser->carry;
+		char *carry = parser->carry;
 
 		/* what was carried goes through the stream, then all the rest */
 		parser->carrying = false;
@@ -414,8 +412,8 @@ pfa_grid_parser_feed(PfaGridParser *parser, const char *data, size_t len)
 	PfaGridResult *result = &parser->result;
 	const char *p = data;
 	const char *end = data + len;
-	size_t		before = parser->nbytes;
-	bool		ok = true;
+	size_t before = parser->nbytes;
+	bool ok = true;
 
 	if (result->status != PFA_GRID_MORE && result->status != PFA_GRID_DONE)
 		return result->status;
@@ -453,10 +451,12 @@ pfa_grid_parser_finish(PfaGridParser *parser)
 	/* a row may be wrong long before its end is missed */
 	if (parser->carrying &&
 		pfa_row_parse(&parser->row, parser->carry,
-					  parser->carry + parser->carry_len,
-					  parser->stream.depth, &next) == PFA_ROW_MALFORMED)
-		pfa_grid_row_failed(parser, PFA_ROW_MALFORMED, parser->carry_at +
-							(size_t) (parser->row.error_at - parser->carry));
+					  parser->carry + parser->carry_len, parser->stream.depth,
+					  &next) == PFA_ROW_MALFORMED)
+		pfa_grid_row_failed(parser, PFA_ROW_MALFORMED,
+							parser->carry_at +
+								(size_t) (parser->row.error_at -
+										  parser->carry));
 	else if (parser->nbytes == 0)
 		pfa_grid_end_with(parser, PFA_GRID_MALFORMED, "answer is empty");
 	else

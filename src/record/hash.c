@@ -29,7 +29,7 @@ mix(uint64_t a, uint64_t b)
 static inline uint64_t
 read64(const char *p)
 {
-	uint64_t	word;
+	uint64_t word;
 
 	memcpy(&word, p, sizeof(word));
 	return word;
@@ -38,7 +38,7 @@ read64(const char *p)
 static inline uint64_t
 read32(const char *p)
 {
-	uint32_t	word;
+	uint32_t word;
 
 	memcpy(&word, p, sizeof(word));
 	return word;
@@ -57,9 +57,9 @@ uint64_t
 pfa_hash_bytes(const char *bytes, size_t len, uint64_t seed)
 {
 	const char *p = bytes;
-	size_t		left = len;
-	uint64_t	a = 0;
-	uint64_t	b = 0;
+	size_t left = len;
+	uint64_t a = 0;
+	uint64_t b = 0;
 
 	seed = mix(seed ^ SECRET0, SECRET1);
 	for (; left > 16; left -= 16, p += 16)
@@ -112,8 +112,8 @@ hash_value(const PfaField *field, const PfaValue *value)
 uint64_t
 pfa_record_hash(const PfaMapping *mapping, const PfaValue *values)
 {
-	uint64_t	sum = mapping->seed;
-	int			i;
+	uint64_t sum = mapping->seed;
+	int i;
 
 	for (i = 0; i < mapping->nfields; i++)
 	{

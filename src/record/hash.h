@@ -13,4 +13,4 @@
 
 extern uint64_t pfa_hash_bytes(const char *bytes, size_t len, uint64_t seed);
 
-#endif							/* PFA_RECORD_HASH_H */
+#endif /* PFA_RECORD_HASH_H */

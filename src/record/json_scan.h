@@ -29,12 +29,12 @@ json_string_stop(const char *p, const char *end)
 
 	while (end - p >= 16)
 	{
-		__m128i		chunk = _mm_loadu_si128((const __m128i *) p);
-		int			mask;
+		__m128i chunk = _mm_loadu_si128((const __m128i *) p);
+		int mask;
 
-		mask = _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(chunk, quote),
-											  _mm_cmpeq_epi8(chunk,
-															 backslash)));
+		mask = _mm_movemask_epi8(
+			_mm_or_si128(_mm_cmpeq_epi8(chunk, quote),
+						 _mm_cmpeq_epi8(chunk, backslash)));
 		if (mask != 0)
 			return p + __builtin_ctz(mask);
 		p += 16;
@@ -58,10 +58,10 @@ json_structure_stop(const char *p, const char *end)
 	/* setting bit 0x20 makes '[' a '{' and ']' a '}' */
 	while (end - p >= 16)
 	{
-		__m128i		chunk = _mm_loadu_si128((const __m128i *) p);
-		__m128i		folded = _mm_or_si128(chunk, lower);
-		__m128i		hit;
-		int			mask;
+		__m128i chunk = _mm_loadu_si128((const __m128i *) p);
+		__m128i folded = _mm_or_si128(chunk, lower);
+		__m128i hit;
+		int mask;
 
 		hit = _mm_or_si128(_mm_cmpeq_epi8(chunk, quote),
 						   _mm_or_si128(_mm_cmpeq_epi8(folded, open),
@@ -72,8 +72,8 @@ json_structure_stop(const char *p, const char *end)
 		p += 16;
 	}
 #endif
-	while (p < end && *p != '"' &&
-		   *p != '{' && *p != '}' && *p != '[' && *p != ']')
+	while (p < end && *p != '"' && *p != '{' && *p != '}' && *p != '[' &&
+		   *p != ']')
 		p++;
 	return p;
 }
@@ -82,9 +82,9 @@ json_structure_stop(const char *p, const char *end)
 static inline bool
 json_same_bytes(const char *a, const char *b, size_t len)
 {
-	uint64_t	x;
-	uint64_t	y;
-	size_t		at;
+	uint64_t x;
+	uint64_t y;
+	size_t at;
 
 	if (len < 8)
 		return memcmp(a, b, len) == 0;
@@ -118,8 +118,8 @@ json_skip_space(const char *p, const char *end)
 static inline bool
 json_is_scalar(char c)
 {
-	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-		c == '-' || c == '+' || c == '.' || c == 'E';
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' ||
+		c == '+' || c == '.' || c == 'E';
 }
 
-#endif							/* PFA_JSON_SCAN_H */
+#endif /* PFA_JSON_SCAN_H */

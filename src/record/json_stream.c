@@ -37,7 +37,7 @@ pfa_json_stream_free(PfaJsonStream *stream)
 static void
 token_add(PfaJsonStream *stream, const char *text, size_t len)
 {
-	size_t		room = sizeof(stream->token) - stream->token_len;
+	size_t room = sizeof(stream->token) - stream->token_len;
 
 	if (len > room)
 	{
@@ -84,7 +84,7 @@ open_container(PfaJsonStream *stream, char c)
 		return fail(stream, "nested too deep");
 	stream->stack[stream->depth++] = c;
 	stream->state = c == '{' ? PFA_JSON_AT_FIRST_KEY :
-		PFA_JSON_AT_FIRST_ELEMENT;
+							   PFA_JSON_AT_FIRST_ELEMENT;
 	return c == '{' ? PFA_JSON_OBJECT_BEGIN : PFA_JSON_ARRAY_BEGIN;
 }
 
@@ -95,8 +95,8 @@ open_container(PfaJsonStream *stream, char c)
 static PfaJsonEvent
 structure(PfaJsonStream *stream, const char **p)
 {
-	char		c = **p;
-	bool		in_object = stream->depth > 0 &&
+	char c = **p;
+	bool in_object = stream->depth > 0 &&
 		stream->stack[stream->depth - 1] == '{';
 
 	switch (stream->state)
@@ -189,7 +189,7 @@ string_part(PfaJsonStream *stream, const char **p, const char *end)
 static PfaJsonEvent
 escape_part(PfaJsonStream *stream, const char **p)
 {
-	char		c = **p;
+	char c = **p;
 
 	if (stream->state == PFA_JSON_IN_ESCAPE)
 	{
@@ -204,8 +204,7 @@ escape_part(PfaJsonStream *stream, const char **p)
 			return fail(stream, "invalid escape");
 		stream->hex_left--;
 	}
-	stream->state = stream->hex_left > 0 ? PFA_JSON_IN_HEX :
-		PFA_JSON_IN_STRING;
+	stream->state = stream->hex_left > 0 ? PFA_JSON_IN_HEX : PFA_JSON_IN_STRING;
 	token_add(stream, &c, 1);
 	(*p)++;
 	return PFA_JSON_NEED_MORE;

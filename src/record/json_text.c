@@ -57,19 +57,19 @@ put_utf8(char *dst, uint32_t c)
 static char *
 unescape_code(const char **src, const char *end, char *dst, PfaJsonText *fault)
 {
-	uint32_t	c = hex_quad(*src + 2);
+	uint32_t c = hex_quad(*src + 2);
 
 	*src += 6;
-	if (c >= 0xd800 && c <= 0xdbff && end - *src >= 6 &&
-		(*src)[0] == '\\' && (*src)[1] == 'u')
+	if (c >= 0xd800 && c <= 0xdbff && end - *src >= 6 && (*src)[0] == '\\' &&
+		(*src)[1] == 'u')
 	{
-		uint32_t	low = hex_quad(*src + 2);
+		uint32_t low = hex_quad(*src + 2);
 
 		if (low >= 0xdc00 && low <= 0xdfff)
 		{
 			*src += 6;
-			return put_utf8(dst, 0x10000 + ((c - 0xd800) << 10) +
-							(low - 0xdc00));
+			return put_utf8(dst,
+							0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00));
 		}
 	}
 	if (c >= 0xd800 && c <= 0xdfff)
@@ -92,7 +92,7 @@ pfa_json_unescape(const char *src, size_t len, char *dst, size_t *dst_len)
 	static const char to[] = "\b\f\n\r\t";
 	const char *end = src + len;
 	const char *found;
-	char	   *start = dst;
+	char *start = dst;
 	PfaJsonText fault = PFA_JSON_TEXT_OK;
 
 	while (src < end)
@@ -119,8 +119,8 @@ pfa_json_unescape(const char *src, size_t len, char *dst, size_t *dst_len)
 static size_t
 utf8_length(const unsigned char *p, size_t left)
 {
-	size_t		n;
-	size_t		i;
+	size_t n;
+	size_t i;
 
 	if (p[0] < 0x80)
 		return p[0] != 0;
@@ -150,8 +150,8 @@ is_plain(uint64_t word)
 static inline uint64_t
 read_few(const char *text, size_t len)
 {
-	uint32_t	first;
-	uint32_t	last;
+	uint32_t first;
+	uint32_t last;
 
 	if (len < 4)
 		return UINT64_C(0x0101010101000000) |
@@ -167,8 +167,8 @@ read_few(const char *text, size_t len)
 static inline bool
 is_plain_text(const char *text, size_t len)
 {
-	uint64_t	word;
-	size_t		at;
+	uint64_t word;
+	size_t at;
 
 	if (len < 8)
 		return len == 0 || is_plain(read_few(text, len));
@@ -186,7 +186,7 @@ bool
 pfa_json_utf8_valid(const char *text, size_t len)
 {
 	const unsigned char *p = (const unsigned char *) text;
-	size_t		n;
+	size_t n;
 
 	if (is_plain_text(text, len))
 		return true;
@@ -202,7 +202,7 @@ pfa_json_utf8_valid(const char *text, size_t len)
 size_t
 pfa_json_utf8_cut(const char *text, size_t len, size_t max)
 {
-	size_t		n = max;
+	size_t n = max;
 
 	if (len <= max)
 		return len;
@@ -216,8 +216,8 @@ size_t
 pfa_json_printable(char *dst, size_t size, const char *src, size_t len)
 {
 	const unsigned char *p = (const unsigned char *) src;
-	size_t		out = 0;
-	size_t		n;
+	size_t out = 0;
+	size_t n;
 
 	while (len > 0)
 	{
@@ -229,7 +229,8 @@ pfa_json_printable(char *dst, size_t size, const char *src, size_t len)
 		if (n <= 1)
 		{
 			dst[out++] = (n == 1 && p[0] >= 0x20 && p[0] != 0x7f) ?
-				(char) p[0] : '?';
+				(char) p[0] :
+				'?';
 			n = 1;
 		}
 		else

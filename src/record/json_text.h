@@ -11,8 +11,8 @@
 typedef enum PfaJsonText
 {
 	PFA_JSON_TEXT_OK,
-	PFA_JSON_TEXT_SURROGATE,	/* half a surrogate pair */
-	PFA_JSON_TEXT_NUL			/* \u0000, which no text of ours can hold */
+	PFA_JSON_TEXT_SURROGATE, /* half a surrogate pair */
+	PFA_JSON_TEXT_NUL        /* \u0000, which no text of ours can hold */
 } PfaJsonText;
 
 /*
@@ -20,8 +20,8 @@ typedef enum PfaJsonText
  * bytes; the escapes were checked by the scanner.  With a fault the rest is
  * decoded all the same: half a pair becomes U+FFFD, NUL is dropped.
  */
-extern PfaJsonText pfa_json_unescape(const char *src, size_t len, char *dst,
-									 size_t *dst_len);
+extern PfaJsonText
+pfa_json_unescape(const char *src, size_t len, char *dst, size_t *dst_len);
 
 /* Valid UTF-8, without NUL? */
 extern bool pfa_json_utf8_valid(const char *text, size_t len);
@@ -33,10 +33,10 @@ extern size_t pfa_json_utf8_cut(const char *text, size_t len, size_t max);
  * Copy at most size - 1 bytes, NUL-terminated, fit for a message: invalid and
  * control bytes become '?'.  Returns the length.
  */
-extern size_t pfa_json_printable(char *dst, size_t size, const char *src,
-								 size_t len);
+extern size_t
+pfa_json_printable(char *dst, size_t size, const char *src, size_t len);
 
 /* Is it a number, true, false or null, by JSON's grammar? */
 extern bool pfa_json_scalar_valid(const char *text, size_t len);
 
-#endif							/* PFA_JSON_TEXT_H */
+#endif /* PFA_JSON_TEXT_H */

@@ -21,8 +21,8 @@ fold(char c)
 static uint32_t
 hash_alias(const char *alias, size_t len)
 {
-	uint32_t	hash = 2166136261u;
-	size_t		i;
+	uint32_t hash = 2166136261u;
+	size_t i;
 
 	for (i = 0; i < len; i++)
 		hash = (hash ^ fold(alias[i])) * 16777619u;
@@ -32,7 +32,7 @@ hash_alias(const char *alias, size_t len)
 static bool
 same_alias(const char *lower, const char *alias, size_t len)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = 0; i < len; i++)
 	{
@@ -45,7 +45,7 @@ same_alias(const char *lower, const char *alias, size_t len)
 static int
 find_key(const PfaMapping *mapping, const char *key)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < mapping->nfields; i++)
 	{
@@ -58,12 +58,12 @@ find_key(const PfaMapping *mapping, const char *key)
 void
 pfa_mapping_prepare(PfaMapping *mapping)
 {
-	int			i;
+	int i;
 
 	mapping->seed = 0;
 	for (i = 0; i < mapping->nfields; i++)
 	{
-		PfaField   *field = &mapping->fields[i];
+		PfaField *field = &mapping->fields[i];
 
 		field->alias_hash = hash_alias(field->alias, strlen(field->alias));
 		field->seed = pfa_hash_bytes(field->key, strlen(field->key),
@@ -78,8 +78,8 @@ pfa_mapping_prepare(PfaMapping *mapping)
 int
 pfa_mapping_find(const PfaMapping *mapping, const char *alias, size_t len)
 {
-	uint32_t	hash = hash_alias(alias, len);
-	int			i;
+	uint32_t hash = hash_alias(alias, len);
+	int i;
 
 	for (i = 0; i < mapping->nfields; i++)
 	{

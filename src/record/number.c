@@ -14,25 +14,25 @@
 #include "record/decode.h"
 
 #define MAX_MANTISSA_DIGITS 18
-#define MAX_EXPONENT		9999	/* past any number that is accepted */
+#define MAX_EXPONENT        9999 /* past any number that is accepted */
 
 /* A number taken apart. */
 typedef struct Parts
 {
-	const char *whole;			/* with separators */
+	const char *whole; /* with separators */
 	const char *whole_end;
 	const char *fraction;
 	const char *fraction_end;
-	int			exponent;
-	bool		negative;
+	int exponent;
+	bool negative;
 } Parts;
 
 /* Its digits, without zeros at either end: digits * 10^shift. */
 typedef struct Digits
 {
-	int			n;
-	int64_t		shift;
-	char		digits[PFA_NUMBER_MAX_DIGITS];
+	int n;
+	int64_t shift;
+	char digits[PFA_NUMBER_MAX_DIGITS];
 } Digits;
 
 static inline bool
@@ -49,8 +49,8 @@ static bool
 separators_fit(const char *p, const char *end)
 {
 	const char *start = p;
-	size_t		group = 0;
-	bool		first = true;
+	size_t group = 0;
+	bool first = true;
 
 	if (*p == '0' && memchr(p, ',', (size_t) (end - p)) != NULL)
 		return false;
@@ -75,7 +75,7 @@ separators_fit(const char *p, const char *end)
 static const char *
 parse_exponent(const char *p, const char *end, int *exponent)
 {
-	bool		negative = false;
+	bool negative = false;
 	const char *start;
 
 	if (p < end && (*p == '+' || *p == '-'))
@@ -158,9 +158,9 @@ collect_digits(const Parts *parts, Digits *all)
 static void
 set_mantissa(const Digits *all, bool negative, PfaValue *value)
 {
-	int64_t		mantissa = 0;
-	int64_t		zeros;
-	int			i;
+	int64_t mantissa = 0;
+	int64_t zeros;
+	int i;
 
 	for (i = 0; i < all->n; i++)
 		mantissa = mantissa * 10 + (all->digits[i] - '0');
@@ -174,10 +174,10 @@ set_mantissa(const Digits *all, bool negative, PfaValue *value)
 static bool
 set_text(const Digits *all, bool negative, PfaBatch *batch, PfaValue *value)
 {
-	int			whole = all->n + (int) all->shift;	/* digits before the point */
-	char	   *text;
-	char	   *out;
-	int			i;
+	int whole = all->n + (int) all->shift; /* digits before the point */
+	char *text;
+	char *out;
+	int i;
 
 	out = text = pfa_batch_alloc(batch, 2 * PFA_NUMBER_MAX_DIGITS + 4);
 	if (text == NULL)
@@ -204,9 +204,9 @@ static bool
 decode_any(const char *text, size_t len, PfaBatch *batch, PfaValue *value,
 		   const char **reason)
 {
-	Parts		parts;
-	Digits		all;
-	bool		separated;
+	Parts parts;
+	Digits all;
+	bool separated;
 
 	if (!parse_parts(text, text + len, &parts, &separated))
 	{
@@ -238,11 +238,11 @@ decode_any(const char *text, size_t len, PfaBatch *batch, PfaValue *value,
 static bool
 decode_short(const char *p, const char *end, PfaValue *value)
 {
-	bool		negative = *p == '-';
-	int64_t		mantissa = 0;
-	int64_t		exact;
-	int			scale = 0;
-	int			exact_scale = 0;
+	bool negative = *p == '-';
+	int64_t mantissa = 0;
+	int64_t exact;
+	int scale = 0;
+	int exact_scale = 0;
 
 	p += negative;
 	if (p == end || end - p > MAX_MANTISSA_DIGITS || !is_digit(*p))

@@ -25,22 +25,22 @@ typedef enum PfaKind
 /* One row of pfa_field_mapping, as the decoder needs it. */
 typedef struct PfaField
 {
-	char	   *alias;			/* PEMS alias, lower case */
-	char	   *key;			/* key in data, e.g. "forecastStart" */
-	PfaKind		kind;
-	char	   *default_value;	/* what a blank means, or NULL */
-	uint64_t	seed;			/* hash of key and kind, see pfa_record_hash */
-	uint32_t	alias_hash;		/* see pfa_mapping_find */
+	char *alias; /* PEMS alias, lower case */
+	char *key;   /* key in data, e.g. "forecastStart" */
+	PfaKind kind;
+	char *default_value; /* what a blank means, or NULL */
+	uint64_t seed;       /* hash of key and kind, see pfa_record_hash */
+	uint32_t alias_hash; /* see pfa_mapping_find */
 } PfaField;
 
 typedef struct PfaMapping
 {
-	int			nfields;
-	PfaField   *fields;
-	int			id_field;		/* index of key "pfaId" */
-	int			organization_field; /* index of key "organization" */
-	int			version_field;	/* index of key "pemsVersion", or -1 */
-	uint64_t	seed;			/* hash of all keys and kinds */
+	int nfields;
+	PfaField *fields;
+	int id_field;           /* index of key "pfaId" */
+	int organization_field; /* index of key "organization" */
+	int version_field;      /* index of key "pemsVersion", or -1 */
+	uint64_t seed;          /* hash of all keys and kinds */
 } PfaMapping;
 
 /*
@@ -52,28 +52,28 @@ typedef struct PfaMapping
  */
 typedef struct PfaValue
 {
-	bool		isnull;
-	bool		boolean;
-	int16_t		scale;
-	int32_t		days;
-	uint32_t	len;
-	int64_t		mantissa;
+	bool isnull;
+	bool boolean;
+	int16_t scale;
+	int32_t days;
+	uint32_t len;
+	int64_t mantissa;
 	const char *ptr;
 } PfaValue;
 
 typedef struct PfaRecord
 {
-	const char *id;				/* text of the id field */
-	uint32_t	id_len;
-	uint64_t	hash;			/* see pfa_record_hash */
-	PfaValue   *values;			/* mapping->nfields of them */
+	const char *id; /* text of the id field */
+	uint32_t id_len;
+	uint64_t hash;    /* see pfa_record_hash */
+	PfaValue *values; /* mapping->nfields of them */
 } PfaRecord;
 
 /* A record that could not be mapped. */
 typedef struct PfaReject
 {
-	const char *id;				/* NUL-terminated, "" where unknown */
-	const char *reason;			/* NUL-terminated, names alias and value */
+	const char *id;     /* NUL-terminated, "" where unknown */
+	const char *reason; /* NUL-terminated, names alias and value */
 } PfaReject;
 
 /*
@@ -82,14 +82,14 @@ typedef struct PfaReject
  */
 typedef struct PfaBatch PfaBatch;
 
-extern PfaBatch *pfa_batch_create(void);	/* NULL when out of memory */
+extern PfaBatch *pfa_batch_create(void); /* NULL when out of memory */
 extern void pfa_batch_free(PfaBatch *batch);
 extern void pfa_batch_reset(PfaBatch *batch);
 extern size_t pfa_batch_bytes(const PfaBatch *batch);
-extern int	pfa_batch_nrecords(const PfaBatch *batch);
-extern PfaRecord *pfa_batch_records(PfaBatch *batch);	/* array, may be sorted
+extern int pfa_batch_nrecords(const PfaBatch *batch);
+extern PfaRecord *pfa_batch_records(PfaBatch *batch); /* array, may be sorted
 														 * in place */
-extern int	pfa_batch_nrejects(const PfaBatch *batch);
+extern int pfa_batch_nrejects(const PfaBatch *batch);
 extern const PfaReject *pfa_batch_rejects(const PfaBatch *batch);
 
 /* For the decoder.  NULL or false when out of memory. */
@@ -99,23 +99,23 @@ extern bool pfa_batch_reject(PfaBatch *batch, const char *id, size_t id_len,
 							 const char *reason);
 
 /* mapping.c */
-extern void pfa_mapping_prepare(PfaMapping *mapping);	/* fills hashes, seeds and
+extern void pfa_mapping_prepare(PfaMapping *mapping); /* fills hashes, seeds and
 														 * field indexes */
-extern int	pfa_mapping_find(const PfaMapping *mapping, const char *alias,
-							 size_t len);	/* any case; -1 if not mapped */
+extern int pfa_mapping_find(const PfaMapping *mapping, const char *alias,
+							size_t len); /* any case; -1 if not mapped */
 
 /*
  * value.c: text to value by kind; the text is valid UTF-8 without NUL.  False
  * with a static reason if it cannot be, with NULL when out of memory.  The
  * reason continues a sentence that begins with the value.
  */
-extern bool pfa_value_decode(PfaKind kind, const char *text, size_t len,
-							 PfaBatch *batch, PfaValue *value,
-							 const char **reason);
+extern bool
+pfa_value_decode(PfaKind kind, const char *text, size_t len, PfaBatch *batch,
+				 PfaValue *value, const char **reason);
 /* The same for a field, whose default stands for blanks. */
-extern bool pfa_field_decode(const PfaField *field, const char *text,
-							 size_t len, PfaBatch *batch, PfaValue *value,
-							 const char **reason);
+extern bool
+pfa_field_decode(const PfaField *field, const char *text, size_t len,
+				 PfaBatch *batch, PfaValue *value, const char **reason);
 
 /*
  * 64-bit hash of a record's content: its keys, and its non-null values, each
@@ -124,15 +124,14 @@ extern bool pfa_field_decode(const PfaField *field, const char *text,
  * or date was written, so equal content means equal hash.  A field that is
  * added to the mapping changes every record, for data then has its key.
  */
-extern uint64_t pfa_record_hash(const PfaMapping *mapping,
-								const PfaValue *values);
+extern uint64_t
+pfa_record_hash(const PfaMapping *mapping, const PfaValue *values);
 
 /*
  * cost.c: PEMS's rule, exact: days / 30.44 * rate, rounded to 2 decimals half
  * away from zero, in cents.  False where it does not fit 64 bits (the caller
  * then uses the server's numeric arithmetic).
  */
-extern bool pfa_cost_rental(int32_t days, const PfaValue *rate,
-							int64_t *cents);
+extern bool pfa_cost_rental(int32_t days, const PfaValue *rate, int64_t *cents);
 
-#endif							/* PFA_RECORD_H */
+#endif /* PFA_RECORD_H */

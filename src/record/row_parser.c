@@ -44,15 +44,14 @@ pfa_row_parser_init(PfaRowParser *row, const PfaMapping *mapping,
 	row->batch = batch;
 	row->ascending = true;
 	row->max_num = -1;
-	row->generation = layout->generation - 1;	/* not read yet */
+	row->generation = layout->generation - 1; /* not read yet */
 	row->stack_size = limits->max_depth < 1 ? 1 : limits->max_depth;
 	row->cells = calloc((size_t) mapping->nfields + 1, sizeof(PfaCell));
 	row->stack = malloc((size_t) row->stack_size);
 	if (organization != NULL)
 		row->organization = strdup(organization);
 	row->aliases = pfa_grid_layout_create();
-	return row->cells != NULL && row->stack != NULL &&
-		row->aliases != NULL &&
+	return row->cells != NULL && row->stack != NULL && row->aliases != NULL &&
 		(organization == NULL || row->organization != NULL);
 }
 
@@ -74,8 +73,8 @@ static bool
 read_layout(PfaRowParser *row)
 {
 	const PfaGridLayout *layout = row->layout;
-	int		   *table;
-	int			i;
+	int *table;
+	int i;
 
 	table = malloc(((size_t) layout->max_num + 2) * sizeof(int));
 	if (table == NULL)
@@ -86,8 +85,7 @@ read_layout(PfaRowParser *row)
 	for (i = 0; i < layout->nfields; i++)
 	{
 		const char *name = layout->fields[i].name;
-		int			field = pfa_mapping_find(row->mapping, name,
-											 strlen(name));
+		int field = pfa_mapping_find(row->mapping, name, strlen(name));
 
 		table[layout->fields[i].num] = field;
 		if (field >= 0 && field == row->mapping->id_field)
@@ -109,7 +107,7 @@ read_layout(PfaRowParser *row)
 static const char *
 skip_string(PfaRowParser *row, const char *p, const char *end, bool *escaped)
 {
-	int			i;
+	int i;
 
 	for (;;)
 	{
@@ -159,10 +157,10 @@ skip_scalar(PfaRowParser *row, const char *p, const char *end)
 
 /* Behind the name at p and its colon, at the value. */
 static const char *
-skip_name(PfaRowParser *row, const char *p, const char *end,
-		  const char **name, size_t *len)
+skip_name(PfaRowParser *row, const char *p, const char *end, const char **name,
+		  size_t *len)
 {
-	bool		escaped = false;
+	bool escaped = false;
 
 	p = json_skip_space(p, end);
 	if (p == end)
@@ -190,11 +188,11 @@ skip_name(PfaRowParser *row, const char *p, const char *end,
 static const char *
 skip_container(PfaRowParser *row, const char *p, const char *end, int depth)
 {
-	int			base = depth;
-	bool		escaped = false;
-	bool		first = true;
+	int base = depth;
+	bool escaped = false;
+	bool first = true;
 	const char *name;
-	size_t		len;
+	size_t len;
 
 	for (;;)
 	{
@@ -209,7 +207,7 @@ skip_container(PfaRowParser *row, const char *p, const char *end, int depth)
 		else
 		{
 			p = *p == '"' ? skip_string(row, p + 1, end, &escaped) :
-				skip_scalar(row, p, end);
+							skip_scalar(row, p, end);
 			if (p == NULL)
 				return NULL;
 			first = false;
@@ -218,7 +216,7 @@ skip_container(PfaRowParser *row, const char *p, const char *end, int depth)
 		/* to the next value, out of the containers that end here */
 		for (;;)
 		{
-			char		open = row->stack[depth - 1];
+			char open = row->stack[depth - 1];
 
 			p = json_skip_space(p, end);
 			if (p == end)
@@ -256,7 +254,7 @@ skip_value(PfaRowParser *row, const char *p, const char *end, int depth,
 		   PfaCell *cell)
 {
 	const char *start = p;
-	bool		escaped = false;
+	bool escaped = false;
 
 	if (*p == '"')
 	{
@@ -289,11 +287,11 @@ skip_value(PfaRowParser *row, const char *p, const char *end, int depth,
 static bool
 name_is(const char *name, size_t len, const char *lower)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = 0; i < len; i++)
 	{
-		char		c = name[i];
+		char c = name[i];
 
 		if (c >= 'A' && c <= 'Z')
 			c |= 0x20;
@@ -307,8 +305,8 @@ name_is(const char *name, size_t len, const char *lower)
 static int
 cell_number(const PfaCell *cell)
 {
-	int			num = 0;
-	size_t		i;
+	int num = 0;
+	size_t i;
 
 	if (cell->len == 0 || cell->len > 9 ||
 		(cell->kind != PFA_CELL_STRING && cell->kind != PFA_CELL_SCALAR))
@@ -325,8 +323,8 @@ cell_number(const PfaCell *cell)
 static int
 named_field(PfaRowParser *row, const PfaCell *alias)
 {
-	char		name[256];
-	size_t		len;
+	char name[256];
+	size_t len;
 
 	if (alias->kind == PFA_CELL_STRING)
 		return pfa_mapping_find(row->mapping, alias->text, alias->len);
@@ -342,7 +340,7 @@ named_field(PfaRowParser *row, const PfaCell *alias)
 static int
 numbered_field(PfaRowParser *row, const PfaCell *cell)
 {
-	int			num = cell_number(cell);
+	int num = cell_number(cell);
 
 	if (num < 0)
 		return -1;
@@ -359,7 +357,7 @@ is_named(const PfaCell *alias)
 static int
 cell_field(PfaRowParser *row, const PfaCell *alias, const PfaCell *num)
 {
-	int			field;
+	int field;
 
 	if (is_named(alias))
 		return named_field(row, alias);
@@ -388,11 +386,11 @@ prefix_slot(PfaRowParser *row, int i)
 {
 	if (i >= row->nprefixes)
 	{
-		int			n = i < 64 ? 128 : 2 * i;
+		int n = i < 64 ? 128 : 2 * i;
 		PfaRowPrefix *grown;
 
 		if (n > 1024)
-			n = 1024;			/* 80 kB; wider grids have a slow tail */
+			n = 1024; /* 80 kB; wider grids have a slow tail */
 		if (i >= n)
 			return NULL;
 		grown = realloc(row->prefixes, (size_t) n * sizeof(PfaRowPrefix));
@@ -411,7 +409,7 @@ static void
 note_alias(PfaRowParser *row, const PfaCell *alias)
 {
 	const PfaGridLayout *known = row->aliases;
-	int			i;
+	int i;
 
 	if (alias->kind != PFA_CELL_STRING || known->nfields >= PFA_ROW_MAX_ALIASES)
 		return;
@@ -431,7 +429,7 @@ learn_prefix(PfaRowParser *row, int i, const char *start, const char *value,
 			 int field, bool positional)
 {
 	PfaRowPrefix *prefix = prefix_slot(row, i);
-	size_t		len = (size_t) (value - start);
+	size_t len = (size_t) (value - start);
 
 	if (prefix == NULL)
 		return true;
@@ -455,13 +453,13 @@ read_cell(PfaRowParser *row, const char *p, const char *end, int depth, int i)
 	const char *value_at = NULL;
 	const char *at;
 	const char *name;
-	size_t		len;
-	bool		positional;
-	PfaCell		member;
-	PfaCell		value;
-	PfaCell		alias;
-	PfaCell		num;
-	int			field;
+	size_t len;
+	bool positional;
+	PfaCell member;
+	PfaCell value;
+	PfaCell alias;
+	PfaCell num;
+	int field;
 
 	value.kind = alias.kind = num.kind = PFA_CELL_NULL;
 	value.text = alias.text = num.text = "";
@@ -553,7 +551,7 @@ expect_cell(PfaRowParser *row, const char *p, const char *end,
 			const PfaRowPrefix *prefix)
 {
 	const char *stop;
-	PfaCell		cell;
+	PfaCell cell;
 
 	/* two bytes more: the value's first one, and what ends the cell */
 	if (prefix->len == 0 || end - p < prefix->len + 2 ||
@@ -573,12 +571,11 @@ expect_cell(PfaRowParser *row, const char *p, const char *end,
  * on.  Grids that leave empty cells out skip some of the places.
  */
 static inline const char *
-next_cell(PfaRowParser *row, const char *p, const char *end, int depth,
-		  int *i)
+next_cell(PfaRowParser *row, const char *p, const char *end, int depth, int *i)
 {
 	const char *next;
-	PfaCell		other;
-	int			k;
+	PfaCell other;
+	int k;
 
 	for (k = *i; k < row->nprefixes && k < *i + PFA_ROW_SKIPPED_CELLS; k++)
 	{
@@ -601,8 +598,8 @@ next_cell(PfaRowParser *row, const char *p, const char *end, int depth,
 static const char *
 read_cells(PfaRowParser *row, const char *p, const char *end, int depth)
 {
-	int			ncells = 0;
-	int			place = 0;
+	int ncells = 0;
+	int place = 0;
 
 	p = json_skip_space(p + 1, end);
 	if (p == end)
@@ -641,8 +638,8 @@ static const char *
 read_row(PfaRowParser *row, const char *p, const char *end, int depth)
 {
 	const char *name;
-	size_t		len;
-	PfaCell		other;
+	size_t len;
+	PfaCell other;
 
 	p = json_skip_space(p + 1, end);
 	if (p == end)
@@ -660,7 +657,7 @@ read_row(PfaRowParser *row, const char *p, const char *end, int depth)
 			if (depth + 1 > row->stack_size)
 				return fail(row, p, "nested too deep");
 			p = *p == '[' ? read_cells(row, p, end, depth + 1) :
-				read_cell(row, p, end, depth, 0);
+							read_cell(row, p, end, depth, 0);
 		}
 		else
 			p = skip_value(row, p, end, depth, &other);
@@ -678,8 +675,8 @@ read_row(PfaRowParser *row, const char *p, const char *end, int depth)
 }
 
 PfaRowStatus
-pfa_row_parse(PfaRowParser *row, const char *start, const char *end,
-			  int depth, const char **next)
+pfa_row_parse(PfaRowParser *row, const char *start, const char *end, int depth,
+			  const char **next)
 {
 	const char *p;
 
@@ -714,9 +711,9 @@ void
 pfa_row_oversized_cell(PfaRowParser *row, const PfaCell *alias,
 					   const PfaCell *num, const PfaCell *value)
 {
-	PfaCell		kept = *value;
-	int			field;
-	int			slot;
+	PfaCell kept = *value;
+	int field;
+	int slot;
 
 	field = cell_field(row, alias, num);
 	if (field < 0)

@@ -27,7 +27,7 @@ cell_text(PfaRowParser *row, int field, const char **text, size_t *len,
 	*text = "";
 	*len = 0;
 	if (field < 0)
-		return true;			/* a mapping without an identity */
+		return true; /* a mapping without an identity */
 	cell = &row->cells[field];
 	if (cell->row != row->row || cell->kind == PFA_CELL_NULL)
 		return true;
@@ -82,30 +82,30 @@ reject(PfaRowParser *row, const PfaValue *id, const char *reason)
 
 /* field "pfs_f_rental": "abc" is not a number */
 static PfaRowStatus
-reject_value(PfaRowParser *row, const PfaValue *id, int field,
-			 const char *text, size_t len, const char *reason)
+reject_value(PfaRowParser *row, const PfaValue *id, int field, const char *text,
+			 size_t len, const char *reason)
 {
-	char		message[512];
-	char		value[64];
-	size_t		cut = pfa_json_utf8_cut(text, len, 60);
+	char message[512];
+	char value[64];
+	size_t cut = pfa_json_utf8_cut(text, len, 60);
 
 	if (reason == NULL)
 		return PFA_ROW_OUT_OF_MEMORY;
 	pfa_json_printable(value, sizeof(value), text, cut);
 	snprintf(message, sizeof(message), "field \"%.200s\": \"%s\"%s %s",
-			 row->mapping->fields[field].alias, value,
-			 cut < len ? "..." : "", reason);
+			 row->mapping->fields[field].alias, value, cut < len ? "..." : "",
+			 reason);
 	return reject(row, id, message);
 }
 
 /* Decode a field; false after the row was rejected (or *status tells). */
 static bool
-decode_field(PfaRowParser *row, int field, const PfaValue *id,
-			 PfaValue *value, PfaRowStatus *status)
+decode_field(PfaRowParser *row, int field, const PfaValue *id, PfaValue *value,
+			 PfaRowStatus *status)
 {
 	const char *reason = NULL;
 	const char *text;
-	size_t		len;
+	size_t len;
 
 	if (cell_text(row, field, &text, &len, &reason) &&
 		pfa_field_decode(&row->mapping->fields[field], text, len, row->batch,
@@ -122,8 +122,8 @@ decode_field(PfaRowParser *row, int field, const PfaValue *id,
 static void
 note_id(PfaRowParser *row, const char *id, size_t len)
 {
-	size_t		common = len < row->last_id_len ? len : row->last_id_len;
-	int			order;
+	size_t common = len < row->last_id_len ? len : row->last_id_len;
+	int order;
 
 	if (row->has_id)
 	{
@@ -153,7 +153,7 @@ static PfaRowStatus
 row_id(PfaRowParser *row, PfaValue *id, const char **reason)
 {
 	const char *text;
-	size_t		len;
+	size_t len;
 
 	memset(id, 0, sizeof(*id));
 	id->isnull = true;
@@ -203,7 +203,7 @@ note_ours(PfaRowParser *row, const PfaValue *id)
 static bool
 is_foreign(const PfaRowParser *row, const PfaValue *organization)
 {
-	size_t		len;
+	size_t len;
 
 	if (row->organization == NULL)
 		return false;
@@ -215,21 +215,20 @@ is_foreign(const PfaRowParser *row, const PfaValue *organization)
 static bool
 begins_like_ours(const PfaRowParser *row, const PfaValue *organization)
 {
-	size_t		len = strlen(row->organization);
+	size_t len = strlen(row->organization);
 
 	return organization->len >= len &&
 		memcmp(organization->ptr, row->organization, len) == 0;
 }
 
 static PfaRowStatus
-add_record(PfaRowParser *row, const PfaValue *id,
-		   const PfaValue *organization)
+add_record(PfaRowParser *row, const PfaValue *id, const PfaValue *organization)
 {
 	const PfaMapping *mapping = row->mapping;
 	PfaRowStatus status = PFA_ROW_COMPLETE;
-	PfaRecord  *record;
-	PfaValue   *values;
-	int			i;
+	PfaRecord *record;
+	PfaValue *values;
+	int i;
 
 	values = pfa_batch_alloc(row->batch,
 							 (size_t) mapping->nfields * sizeof(PfaValue));
@@ -273,12 +272,12 @@ layout_fits(const PfaRowParser *row)
 PfaRowStatus
 pfa_row_commit(PfaRowParser *row)
 {
-	int			organization_field = row->mapping->organization_field;
+	int organization_field = row->mapping->organization_field;
 	PfaRowStatus status;
-	PfaValue	organization;
-	PfaValue	id;
+	PfaValue organization;
+	PfaValue id;
 	const char *reason;
-	char		message[512];
+	char message[512];
 
 	if (!layout_fits(row))
 		return PFA_ROW_NEEDS_LAYOUT;
@@ -296,8 +295,7 @@ pfa_row_commit(PfaRowParser *row)
 	organization.isnull = true;
 	if (organization_field >= 0)
 	{
-		if (!decode_field(row, organization_field, &id, &organization,
-						  &status))
+		if (!decode_field(row, organization_field, &id, &organization, &status))
 		{
 			note_ours(row, &id);
 			return status;
@@ -307,8 +305,7 @@ pfa_row_commit(PfaRowParser *row)
 		 * A row that does not tell whose it is must not pass silently: left
 		 * out, it would look as if it had vanished.
 		 */
-		if (organization.isnull && reason == NULL &&
-			row->organization != NULL)
+		if (organization.isnull && reason == NULL && row->organization != NULL)
 		{
 			note_ours(row, &id);
 			snprintf(message, sizeof(message), "field \"%.200s\" is missing",
@@ -332,8 +329,10 @@ pfa_row_commit(PfaRowParser *row)
 	if (reason != NULL)
 	{
 		snprintf(message, sizeof(message), "field \"%.200s\" %s",
-				 row->mapping->id_field < 0 ? "pfaId" :
-				 row->mapping->fields[row->mapping->id_field].alias, reason);
+				 row->mapping->id_field < 0 ?
+					 "pfaId" :
+					 row->mapping->fields[row->mapping->id_field].alias,
+				 reason);
 		return reject(row, &id, message);
 	}
 	return add_record(row, &id, &organization);
@@ -342,14 +341,14 @@ pfa_row_commit(PfaRowParser *row)
 PfaRowStatus
 pfa_row_reject_oversized(PfaRowParser *row)
 {
-	int			organization_field = row->mapping->organization_field;
+	int organization_field = row->mapping->organization_field;
 	PfaRowStatus status;
-	PfaValue	organization;
-	PfaValue	id;
+	PfaValue organization;
+	PfaValue id;
 	const char *reason;
 	const char *text;
-	size_t		len;
-	char		message[128];
+	size_t len;
+	char message[128];
 
 	if (!layout_fits(row))
 		return PFA_ROW_NEEDS_LAYOUT;

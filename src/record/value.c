@@ -21,7 +21,7 @@ static bool
 decode_text(const char *text, size_t len, PfaBatch *batch, PfaValue *value,
 			const char **reason)
 {
-	char	   *copy;
+	char *copy;
 
 	if (len > UINT32_MAX)
 	{
@@ -40,7 +40,7 @@ decode_text(const char *text, size_t len, PfaBatch *batch, PfaValue *value,
 static bool
 is_word(const char *text, size_t len, const char *lower)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = 0; i < len; i++)
 	{
@@ -118,6 +118,7 @@ pfa_field_decode(const PfaField *field, const char *text, size_t len,
 						 reason))
 		return true;
 	if (*reason != NULL)
-		*reason = "is blank, and what the mapping says for blanks cannot be read";
+		*reason =
+			"is blank, and what the mapping says for blanks cannot be read";
 	return false;
 }

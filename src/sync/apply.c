@@ -31,41 +31,41 @@
  * Without judge, so many stored rows are read in vain before the scan looks
  * for the next id instead.
  */
-#define ROWS_BEFORE_SEEK	8
+#define ROWS_BEFORE_SEEK 8
 
 /* Rows of the direct insert are bounded in memory as in number. */
-#define INSERT_BYTES		((size_t) 1536 * 1024)
+#define INSERT_BYTES ((size_t) 1536 * 1024)
 
 struct PfaApply
 {
-	char	   *organization_id;
+	char *organization_id;
 	const PfaMapping *mapping;
 	PfaRowBuilder *builder;
-	char		tomorrow[11];	/* no record has been changed later */
-	MemoryContext work;			/* of one call */
-	TimestampTz now;			/* of one call; a foreground sync's
+	char tomorrow[11];  /* no record has been changed later */
+	MemoryContext work; /* of one call */
+	TimestampTz now;    /* of one call; a foreground sync's
 								 * transactions all begin with its CALL */
 };
 
 /* A stored row that differs from its record. */
 typedef struct Change
 {
-	int			record;
-	int64		version;
+	int record;
+	int64 version;
 	ItemPointerData tid;
 } Change;
 
 /* What a batch comes to. */
 typedef struct Merge
 {
-	PfaRecord  *records;
-	int			nrecords;
-	int		   *inserts;
-	int			ninserts;
-	Change	   *changes;
-	int			nchanges;
-	const char **rejected;		/* ids, in byte order */
-	int			nrejected;
+	PfaRecord *records;
+	int nrecords;
+	int *inserts;
+	int ninserts;
+	Change *changes;
+	int nchanges;
+	const char **rejected; /* ids, in byte order */
+	int nrejected;
 	MemoryContext caller;
 	PfaApplyResult *result;
 } Merge;
@@ -77,7 +77,7 @@ typedef struct Merge
 static void
 write_tomorrow(char *out, size_t size)
 {
-	pg_time_t	then = (pg_time_t) time(NULL) + 14 * SECS_PER_HOUR;
+	pg_time_t then = (pg_time_t) time(NULL) + 14 * SECS_PER_HOUR;
 	struct pg_tm *tm = pg_gmtime(&then);
 
 	snprintf(out, size, "%04d-%02d-%02d", tm->tm_year + 1900, tm->tm_mon + 1,
@@ -88,7 +88,7 @@ PfaApply *
 pfa_apply_create(MemoryContext ctx, const char *organization_id,
 				 const PfaMapping *mapping)
 {
-	PfaApply   *apply = MemoryContextAllocZero(ctx, sizeof(PfaApply));
+	PfaApply *apply = MemoryContextAllocZero(ctx, sizeof(PfaApply));
 
 	apply->organization_id = MemoryContextStrdup(ctx, organization_id);
 	apply->mapping = mapping;
@@ -105,7 +105,7 @@ pfa_apply_create(MemoryContext ctx, const char *organization_id,
 static inline int
 compare_ids(const char *a, int a_len, const char *b, int b_len)
 {
-	int			order = memcmp(a, b, Min(a_len, b_len));
+	int order = memcmp(a, b, Min(a_len, b_len));
 
 	if (order != 0)
 		return order;
@@ -124,14 +124,14 @@ compare_records(const void *a, const void *b)
 /* Records with the place they came in, to sort them stably. */
 typedef struct Placed
 {
-	PfaRecord	record;
-	int			place;
+	PfaRecord record;
+	int place;
 } Placed;
 
 static int
 compare_placed(const void *a, const void *b)
 {
-	int			order = compare_records(a, b);
+	int order = compare_records(a, b);
 
 	if (order != 0)
 		return order;
@@ -142,9 +142,9 @@ compare_placed(const void *a, const void *b)
 static int
 sort_records(PfaRecord *records, int nrecords)
 {
-	Placed	   *placed;
-	int			nkept = 0;
-	bool		sorted = true;
+	Placed *placed;
+	int nkept = 0;
+	bool sorted = true;
 
 	for (int i = 1; i < nrecords && sorted; i++)
 		sorted = compare_records(&records[i - 1], &records[i]) < 0;
@@ -166,7 +166,7 @@ sort_records(PfaRecord *records, int nrecords)
 	 */
 	for (int i = 0; i < nrecords; i++)
 	{
-		bool		last = i + 1 == nrecords ||
+		bool last = i + 1 == nrecords ||
 			compare_records(&placed[i].record, &placed[i + 1].record) != 0;
 
 		if (last)
@@ -198,14 +198,14 @@ collect_rejected(Merge *merge, PfaBatch *batch)
 static bool
 is_rejected(const Merge *merge, const char *id, int id_len)
 {
-	int			low = 0;
-	int			high = merge->nrejected;
+	int low = 0;
+	int high = merge->nrejected;
 
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 		const char *other = merge->rejected[middle];
-		int			order = compare_ids(other, strlen(other), id, id_len);
+		int order = compare_ids(other, strlen(other), id, id_len);
 
 		if (order == 0)
 			return true;
@@ -222,22 +222,21 @@ is_rejected(const Merge *merge, const char *id, int id_len)
 /* Stored rows are judged between these; NULL: no bound. */
 typedef struct Range
 {
-	bool		judge;
-	const char *lower;			/* exclusive */
-	int			lower_len;
+	bool judge;
+	const char *lower; /* exclusive */
+	int lower_len;
 	const char *upper;
-	int			upper_len;
-	bool		upper_inclusive;
+	int upper_len;
+	bool upper_inclusive;
 } Range;
 
 static bool
 in_range(const Range *range, const PfaMirrorRow *row)
 {
-	int			order;
+	int order;
 
 	if (range->lower != NULL &&
-		compare_ids(row->id, row->id_len,
-					range->lower, range->lower_len) <= 0)
+		compare_ids(row->id, row->id_len, range->lower, range->lower_len) <= 0)
 		return false;
 	if (range->upper == NULL)
 		return true;
@@ -250,7 +249,7 @@ note_vanished(Merge *merge, const Range *range, const PfaMirrorRow *row)
 {
 	PfaApplyResult *result = merge->result;
 	MemoryContext work;
-	int			n = result->nvanished;
+	int n = result->nvanished;
 
 	if (!range->judge || !in_range(range, row) ||
 		is_rejected(merge, row->id, row->id_len))
@@ -274,12 +273,12 @@ static bool
 find_stored(PfaMirrorScan *scan, Merge *merge, const Range *range,
 			const PfaRecord *record)
 {
-	int			passed = 0;
+	int passed = 0;
 
 	while (!scan->ended)
 	{
-		int			order = compare_ids(scan->row.id, scan->row.id_len,
-										record->id, record->id_len);
+		int order = compare_ids(scan->row.id, scan->row.id_len, record->id,
+								record->id_len);
 
 		if (order >= 0)
 			return order == 0;
@@ -310,7 +309,7 @@ compare_stored(PfaMirrorScan *scan, Merge *merge, const Range *range)
 				merge->result->unchanged++;
 			else
 			{
-				Change	   *change = &merge->changes[merge->nchanges++];
+				Change *change = &merge->changes[merge->nchanges++];
 
 				change->record = i;
 				change->version = pfa_mirror_scan_version(scan);
@@ -338,26 +337,27 @@ merge_stored(Merge *merge, PfaMirror *mirror, const Range *range)
 	const PfaRecord *last = merge->records + merge->nrecords - 1;
 	const char *lower = range->lower;
 	const char *upper = range->upper;
-	int			lower_len = range->lower_len;
-	int			upper_len = range->upper_len;
+	int lower_len = range->lower_len;
+	int upper_len = range->upper_len;
 
 	merge->inserts = MemoryContextAllocHuge(CurrentMemoryContext,
-										   sizeof(int) * (merge->nrecords + 1));
+											sizeof(int) *
+												(merge->nrecords + 1));
 	merge->changes = MemoryContextAllocHuge(CurrentMemoryContext,
-										   sizeof(Change) *
-										   (merge->nrecords + 1));
+											sizeof(Change) *
+												(merge->nrecords + 1));
 	if (merge->nrecords > 0)
 	{
 		if (!range->judge ||
-			(lower != NULL && compare_ids(first->id, first->id_len,
-										  lower, lower_len) < 0))
+			(lower != NULL &&
+			 compare_ids(first->id, first->id_len, lower, lower_len) < 0))
 		{
 			lower = first->id;
 			lower_len = first->id_len;
 		}
 		if (!range->judge ||
-			(upper != NULL && compare_ids(last->id, last->id_len,
-										  upper, upper_len) > 0))
+			(upper != NULL &&
+			 compare_ids(last->id, last->id_len, upper, upper_len) > 0))
 		{
 			upper = last->id;
 			upper_len = last->id_len;
@@ -376,8 +376,7 @@ build_row(PfaApply *apply, const PfaRecord *record, int64 version,
 {
 	pfa_row_build(apply->builder, record, values, nulls);
 	values[PFA_MIRROR_VERSION - 1] = Int64GetDatum(version);
-	values[PFA_MIRROR_SYNCED_AT - 1] =
-		TimestampTzGetDatum(apply->now);
+	values[PFA_MIRROR_SYNCED_AT - 1] = TimestampTzGetDatum(apply->now);
 }
 
 static void
@@ -408,16 +407,16 @@ insert_directly(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 static void
 update_directly(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 {
-	Datum		values[PFA_MIRROR_NATTS];
-	bool		nulls[PFA_MIRROR_NATTS];
+	Datum values[PFA_MIRROR_NATTS];
+	bool nulls[PFA_MIRROR_NATTS];
 
 	for (int i = 0; i < merge->nchanges; i++)
 	{
-		Change	   *change = &merge->changes[i];
+		Change *change = &merge->changes[i];
 
 		CHECK_FOR_INTERRUPTS();
-		build_row(apply, &merge->records[change->record],
-				  change->version + 1, values, nulls);
+		build_row(apply, &merge->records[change->record], change->version + 1,
+				  values, nulls);
 		pfa_mirror_update(mirror, &change->tid, values, nulls);
 		pfa_row_builder_reset(apply->builder);
 	}
@@ -427,8 +426,8 @@ static void
 store_row(PfaApply *apply, PfaMirror *mirror, Tuplestorestate *rows,
 		  const PfaRecord *record, int64 version)
 {
-	Datum		values[PFA_MIRROR_NATTS];
-	bool		nulls[PFA_MIRROR_NATTS];
+	Datum values[PFA_MIRROR_NATTS];
+	bool nulls[PFA_MIRROR_NATTS];
 
 	build_row(apply, record, version, values, nulls);
 	tuplestore_putvalues(rows, mirror->own_columns, values, nulls);
@@ -485,8 +484,8 @@ carry_out(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 static PfaRecord *
 copy_records(const PfaRecord *records, int nrecords)
 {
-	Size		size = sizeof(PfaRecord) * nrecords;
-	PfaRecord  *copy = MemoryContextAllocHuge(CurrentMemoryContext, size);
+	Size size = sizeof(PfaRecord) * nrecords;
+	PfaRecord *copy = MemoryContextAllocHuge(CurrentMemoryContext, size);
 
 	memcpy(copy, records, size);
 	return copy;
@@ -496,12 +495,12 @@ static void
 refuse_oversized(PfaApply *apply, Merge *merge)
 {
 	PfaApplyResult *result = merge->result;
-	PfaReject  *rejects = NULL;
-	int			nkept = 0;
+	PfaReject *rejects = NULL;
+	int nkept = 0;
 
 	for (int i = 0; i < merge->nrecords; i++)
 	{
-		PfaRecord  *record = &merge->records[i];
+		PfaRecord *record = &merge->records[i];
 		const char *reason = pfa_row_refusal(apply->builder, record);
 		MemoryContext work;
 
@@ -519,7 +518,7 @@ refuse_oversized(PfaApply *apply, Merge *merge)
 			record = &merge->records[i];
 			rejects = MemoryContextAllocHuge(merge->caller,
 											 sizeof(PfaReject) *
-											 merge->nrecords);
+												 merge->nrecords);
 		}
 		work = MemoryContextSwitchTo(merge->caller);
 		rejects[result->nrejected].id = pnstrdup(record->id, record->id_len);
@@ -533,8 +532,10 @@ refuse_oversized(PfaApply *apply, Merge *merge)
 	/* Refused records exist in PEMS: what is stored of them stays. */
 	if (result->nrejected > 0)
 	{
-		merge->rejected = repalloc_huge(merge->rejected, sizeof(char *) *
-									   (merge->nrejected + result->nrejected));
+		merge->rejected = repalloc_huge(merge->rejected,
+										sizeof(char *) *
+											(merge->nrejected +
+											 result->nrejected));
 		for (int i = 0; i < result->nrejected; i++)
 			merge->rejected[merge->nrejected++] = rejects[i].id;
 		qsort(merge->rejected, merge->nrejected, sizeof(char *), compare_texts);
@@ -556,7 +557,7 @@ is_in_future(const PfaApply *apply, const PfaValue *version)
 static void
 find_max_version(PfaApply *apply, const Merge *merge)
 {
-	int			field = apply->mapping->version_field;
+	int field = apply->mapping->version_field;
 	const PfaValue *max = NULL;
 
 	if (field < 0 || apply->mapping->fields[field].kind != PFA_KIND_TEXT)
@@ -566,13 +567,13 @@ find_max_version(PfaApply *apply, const Merge *merge)
 		const PfaValue *value = &merge->records[i].values[field];
 
 		if (!value->isnull && !is_in_future(apply, value) &&
-			(max == NULL || compare_ids(value->ptr, value->len,
-										max->ptr, max->len) > 0))
+			(max == NULL ||
+			 compare_ids(value->ptr, value->len, max->ptr, max->len) > 0))
 			max = value;
 	}
 	if (max != NULL)
 	{
-		char	   *text = MemoryContextAlloc(merge->caller, max->len + 1);
+		char *text = MemoryContextAlloc(merge->caller, max->len + 1);
 
 		memcpy(text, max->ptr, max->len);
 		text[max->len] = '\0';
@@ -581,13 +582,12 @@ find_max_version(PfaApply *apply, const Merge *merge)
 }
 
 void
-pfa_apply_batch(PfaApply *apply, PfaBatch *batch, bool judge,
-				const char *lower, const char *upper, bool upper_inclusive,
-				PfaApplyResult *result)
+pfa_apply_batch(PfaApply *apply, PfaBatch *batch, bool judge, const char *lower,
+				const char *upper, bool upper_inclusive, PfaApplyResult *result)
 {
-	PfaMirror	mirror;
-	Range		range = {0};
-	Merge		merge = {0};
+	PfaMirror mirror;
+	Range range = {0};
+	Merge merge = {0};
 
 	memset(result, 0, sizeof(*result));
 	if (!judge && pfa_batch_nrecords(batch) == 0)
@@ -631,14 +631,14 @@ static int64
 delete_directly(PfaMirror *mirror, const char **ids, int nids)
 {
 	PfaMirrorScan scan;
-	int64		ndeleted = 0;
+	int64 ndeleted = 0;
 
-	pfa_mirror_scan_begin(&scan, mirror, ids[0], strlen(ids[0]),
-						  ids[nids - 1], strlen(ids[nids - 1]));
+	pfa_mirror_scan_begin(&scan, mirror, ids[0], strlen(ids[0]), ids[nids - 1],
+						  strlen(ids[nids - 1]));
 	for (int i = 0; i < nids && !scan.ended; i++)
 	{
-		int			id_len = strlen(ids[i]);
-		int			order;
+		int id_len = strlen(ids[i]);
+		int order;
 
 		CHECK_FOR_INTERRUPTS();
 		order = compare_ids(scan.row.id, scan.row.id_len, ids[i], id_len);
@@ -663,10 +663,10 @@ delete_directly(PfaMirror *mirror, const char **ids, int nids)
 int64
 pfa_apply_delete(PfaApply *apply, const char **ids, int nids)
 {
-	PfaMirror	mirror;
+	PfaMirror mirror;
 	MemoryContext caller;
 	const char **sorted;
-	int64		ndeleted;
+	int64 ndeleted;
 
 	if (nids == 0)
 		return 0;

@@ -10,22 +10,22 @@
 
 typedef struct PfaApplyResult
 {
-	int64		inserted;
-	int64		updated;
-	int64		unchanged;
-	int			nvanished;		/* stored ids in the range that no record has */
-	const char **vanished;		/* palloc'd in the caller's context */
-	int			nrejected;		/* records that no index entry can hold */
-	const PfaReject *rejects;	/* palloc'd; beside those of the batch */
-	const char *max_version;	/* greatest pemsVersion, or NULL; palloc'd */
+	int64 inserted;
+	int64 updated;
+	int64 unchanged;
+	int nvanished;            /* stored ids in the range that no record has */
+	const char **vanished;    /* palloc'd in the caller's context */
+	int nrejected;            /* records that no index entry can hold */
+	const PfaReject *rejects; /* palloc'd; beside those of the batch */
+	const char *max_version;  /* greatest pemsVersion, or NULL; palloc'd */
 } PfaApplyResult;
 
 typedef struct PfaApply PfaApply;
 
 /* State of one organization's run; mapping outlives it. */
-extern PfaApply *pfa_apply_create(MemoryContext ctx,
-								  const char *organization_id,
-								  const PfaMapping *mapping);
+extern PfaApply *
+pfa_apply_create(MemoryContext ctx, const char *organization_id,
+				 const PfaMapping *mapping);
 
 /*
  * Compare the batch with what is stored and write what differs, in the
@@ -46,4 +46,4 @@ extern void pfa_apply_batch(PfaApply *apply, PfaBatch *batch, bool judge,
  */
 extern int64 pfa_apply_delete(PfaApply *apply, const char **ids, int nids);
 
-#endif							/* PFA_APPLY_H */
+#endif /* PFA_APPLY_H */

@@ -12,19 +12,19 @@
 
 typedef struct Interval
 {
-	int64		page_no;
+	int64 page_no;
 	const char *lower;
 	const char *upper;
-	bool		upper_is_ours;
+	bool upper_is_ours;
 } Interval;
 
 struct PfaCoverage
 {
 	MemoryContext ctx;
-	bool		closed;
-	int			nintervals;
-	int			capacity;
-	Interval   *intervals;
+	bool closed;
+	int nintervals;
+	int capacity;
+	Interval *intervals;
 };
 
 PfaCoverage *
@@ -35,8 +35,9 @@ pfa_coverage_create(MemoryContext ctx, bool closed)
 	coverage->ctx = ctx;
 	coverage->closed = closed;
 	coverage->capacity = 64;
-	coverage->intervals = MemoryContextAlloc(ctx, coverage->capacity *
-											 sizeof(Interval));
+	coverage->intervals = MemoryContextAlloc(ctx,
+											 coverage->capacity *
+												 sizeof(Interval));
 	return coverage;
 }
 
@@ -47,10 +48,10 @@ keep_id(PfaCoverage *coverage, const char *id)
 }
 
 void
-pfa_coverage_add(PfaCoverage *coverage, int64 page_no,
-				 const char *lower, const char *upper, bool upper_is_ours)
+pfa_coverage_add(PfaCoverage *coverage, int64 page_no, const char *lower,
+				 const char *upper, bool upper_is_ours)
 {
-	Interval   *interval;
+	Interval *interval;
 
 	if (coverage->nintervals == coverage->capacity)
 	{
@@ -80,8 +81,8 @@ bool
 pfa_coverage_gap(PfaCoverage *coverage, PfaGap *gap)
 {
 	const char *reach = NULL;
-	bool		reach_is_ours = false;
-	bool		started = false;
+	bool reach_is_ours = false;
+	bool started = false;
 
 	qsort(coverage->intervals, coverage->nintervals, sizeof(Interval),
 		  compare_lower);
@@ -94,7 +95,7 @@ pfa_coverage_gap(PfaCoverage *coverage, PfaGap *gap)
 
 		if (interval->lower != NULL)
 		{
-			int			order = started ? strcmp(interval->lower, reach) : 1;
+			int order = started ? strcmp(interval->lower, reach) : 1;
 
 			/*
 			 * Intervals are open, so two that only touch leave the id where
@@ -137,8 +138,7 @@ find_page(const PfaCoverage *coverage, int64 page_no)
 }
 
 const char *
-pfa_coverage_upper_of(const PfaCoverage *coverage, int64 page_no,
-					  bool *is_ours)
+pfa_coverage_upper_of(const PfaCoverage *coverage, int64 page_no, bool *is_ours)
 {
 	const Interval *interval = find_page(coverage, page_no);
 
@@ -155,7 +155,7 @@ pfa_coverage_has(const PfaCoverage *coverage, int64 page_no)
 int64
 pfa_coverage_max_page(const PfaCoverage *coverage)
 {
-	int64		max = -1;
+	int64 max = -1;
 
 	for (int i = 0; i < coverage->nintervals; i++)
 		max = Max(max, coverage->intervals[i].page_no);
@@ -165,7 +165,7 @@ pfa_coverage_max_page(const PfaCoverage *coverage)
 int64
 pfa_coverage_min_page(const PfaCoverage *coverage)
 {
-	int64		min = 0;
+	int64 min = 0;
 
 	for (int i = 0; i < coverage->nintervals; i++)
 	{

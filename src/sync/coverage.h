@@ -30,16 +30,16 @@ extern PfaCoverage *pfa_coverage_create(MemoryContext ctx, bool closed);
  * NULL: from the beginning, to the end.  Several organizations' records may
  * have the id upper; upper_is_ours tells whether ours was in the page.
  */
-extern void pfa_coverage_add(PfaCoverage *coverage, int64 page_no,
-							 const char *lower, const char *upper,
-							 bool upper_is_ours);
+extern void
+pfa_coverage_add(PfaCoverage *coverage, int64 page_no, const char *lower,
+				 const char *upper, bool upper_is_ours);
 
 typedef struct PfaGap
 {
-	const char *after;			/* covered up to here; NULL: nothing yet */
-	bool		after_is_ours;	/* our record of that id has been seen */
-	const char *before;			/* and again from here; NULL: nothing more */
-	int64		before_page;	/* page that begins at before; -1: none */
+	const char *after;  /* covered up to here; NULL: nothing yet */
+	bool after_is_ours; /* our record of that id has been seen */
+	const char *before; /* and again from here; NULL: nothing more */
+	int64 before_page;  /* page that begins at before; -1: none */
 } PfaGap;
 
 /* True, and the first gap, where the listing is not covered yet. */
@@ -53,4 +53,4 @@ extern bool pfa_coverage_has(const PfaCoverage *coverage, int64 page_no);
 extern int64 pfa_coverage_max_page(const PfaCoverage *coverage);
 extern int64 pfa_coverage_min_page(const PfaCoverage *coverage);
 
-#endif							/* PFA_COVERAGE_H */
+#endif /* PFA_COVERAGE_H */

@@ -26,75 +26,75 @@
 #include "sync/run_state.h"
 
 /* Records of a page are written when so many bytes of them have come. */
-#define FLUSH_BYTES		((size_t) 8 * 1024 * 1024)
+#define FLUSH_BYTES ((size_t) 8 * 1024 * 1024)
 
 /* Rows that a page shares with the one before it. */
-#define OVERLAP_ROWS	32
+#define OVERLAP_ROWS 32
 
 /* An overlap takes at least three rows to show. */
-#define MIN_PAGE_ROWS	3
+#define MIN_PAGE_ROWS 3
 
 /* Number of a second look at the first page. */
-#define FIRST_AGAIN		INT64_MIN
+#define FIRST_AGAIN INT64_MIN
 
 /* How often a gap may be read again before the run gives up. */
-#define MAX_GAP_READS	32
+#define MAX_GAP_READS 32
 
 /* Pages in flight and waiting for a retry, at most. */
-#define MAX_PAGES		16
+#define MAX_PAGES 16
 
 /* Longest wait without a look at the cancel flag. */
-#define WAIT_SLICE_MS	500
+#define WAIT_SLICE_MS 500
 
 /* A page being read: one or more attempts at the same rows. */
 typedef struct Page
 {
-	bool		in_use;
-	bool		done;
-	int64		page_no;		/* negative: read again to close a gap */
-	int64		offset;
-	char	   *after_id;		/* keyset: rows from this id on */
-	bool		counted;		/* all rows are counted already */
-	char	   *counted_to;		/* rows up to this id are; NULL: not known */
-	bool		counted_to_ours;	/* so is our record of just that id */
-	char	   *counted_from;	/* and rows from this one on; NULL: none */
-	int			attempt;
-	TimestampTz not_before;		/* of the next attempt */
-	PfaGridPage *fetch;			/* NULL between attempts */
-	PfaGridPage *probe;			/* of a short page, or NULL */
-	bool		vouched;		/* the probe found the page to be whole */
+	bool in_use;
+	bool done;
+	int64 page_no; /* negative: read again to close a gap */
+	int64 offset;
+	char *after_id;       /* keyset: rows from this id on */
+	bool counted;         /* all rows are counted already */
+	char *counted_to;     /* rows up to this id are; NULL: not known */
+	bool counted_to_ours; /* so is our record of just that id */
+	char *counted_from;   /* and rows from this one on; NULL: none */
+	int attempt;
+	TimestampTz not_before; /* of the next attempt */
+	PfaGridPage *fetch;     /* NULL between attempts */
+	PfaGridPage *probe;     /* of a short page, or NULL */
+	bool vouched;           /* the probe found the page to be whole */
 
 	/* of this attempt */
-	char	   *settled;		/* ids up to here are written and judged */
-	bool		blind;			/* a record without id was rejected: what it
+	char *settled; /* ids up to here are written and judged */
+	bool blind;    /* a record without id was rejected: what it
 								 * was called is not known, so judge none */
-	bool		judged;			/* candidates for deletion may be stored */
-	int64		seen;
-	int64		rejected;
+	bool judged;   /* candidates for deletion may be stored */
+	int64 seen;
+	int64 rejected;
 	/* of all attempts */
-	int64		inserted;
-	int64		updated;
+	int64 inserted;
+	int64 updated;
 
 	/* of the finished page */
-	bool		last;
-	char	   *lower;
-	char	   *upper;
-	bool		upper_is_ours;
-	int64		nrows;
+	bool last;
+	char *lower;
+	char *upper;
+	bool upper_is_ours;
+	int64 nrows;
 } Page;
 
 typedef struct Reader
 {
 	PfaRunState *state;
-	Page		pages[MAX_PAGES];
-	int			npages;
+	Page pages[MAX_PAGES];
+	int npages;
 } Reader;
 
 /* One write of a page's records, for the body of a transaction. */
 typedef struct Flush
 {
-	Page	   *page;
-	bool		final;
+	Page *page;
+	bool final;
 	const char *lower;
 	const char *upper;
 	PfaApplyResult result;
@@ -126,7 +126,7 @@ release(char **text)
 static bool
 is_last(const PfaGridResult *result, const Page *page, int64 asked)
 {
-	int64		reached = page->offset + result->nrows;
+	int64 reached = page->offset + result->nrows;
 
 	if (page->after_id != NULL || result->total < 0)
 	{
@@ -175,8 +175,8 @@ contradiction(const PfaGridResult *result, const Page *page, int64 asked)
 static bool
 claim(PfaRunState *state, int64 *page_no)
 {
-	PfaSlot    *slot = state->slot;
-	bool		found;
+	PfaSlot *slot = state->slot;
+	bool found;
 
 	if (!state->leader && pfa_database_others_wait(InvalidOid))
 		return false;
@@ -196,7 +196,7 @@ free_page(Reader *reader)
 {
 	for (int i = 0; i < MAX_PAGES; i++)
 	{
-		Page	   *page = &reader->pages[i];
+		Page *page = &reader->pages[i];
 
 		if (!page->in_use)
 		{
@@ -232,13 +232,13 @@ drop_page(Reader *reader, Page *page)
 static const char *
 greatest_id(PfaBatch *batch)
 {
-	int			nrecords = pfa_batch_nrecords(batch);
+	int nrecords = pfa_batch_nrecords(batch);
 	const PfaReject *rejects = pfa_batch_rejects(batch);
 	const char *id = NULL;
 
 	if (nrecords > 0)
 	{
-		PfaRecord  *last = &pfa_batch_records(batch)[nrecords - 1];
+		PfaRecord *last = &pfa_batch_records(batch)[nrecords - 1];
 
 		id = pnstrdup(last->id, last->id_len);
 	}
@@ -254,8 +254,8 @@ greatest_id(PfaBatch *batch)
 static void
 take_client_counts(PfaRunState *state, PfaRunCounts *counts)
 {
-	int64		calls = pfa_grid_client_calls(state->client);
-	int64		bytes = pfa_grid_client_bytes(state->client);
+	int64 calls = pfa_grid_client_calls(state->client);
+	int64 bytes = pfa_grid_client_bytes(state->client);
 
 	counts->api_calls += calls - state->calls_saved;
 	counts->bytes_received += bytes - state->bytes_saved;
@@ -287,10 +287,10 @@ count_progress(PfaRunState *state, Page *page, const PfaApplyResult *result,
 static void
 write_page(PfaRunState *state, void *arg)
 {
-	Flush	   *flush = arg;
-	Page	   *page = flush->page;
-	PfaBatch   *batch = pfa_grid_page_batch(page->fetch);
-	bool		judge = state->full && !page->blind;
+	Flush *flush = arg;
+	Page *page = flush->page;
+	PfaBatch *batch = pfa_grid_page_batch(page->fetch);
+	bool judge = state->full && !page->blind;
 
 	pfa_apply_batch(state->apply, batch, judge, flush->lower, flush->upper,
 					!flush->final, &flush->result);
@@ -298,17 +298,14 @@ write_page(PfaRunState *state, void *arg)
 		pfa_vanished_insert(state->run_id, page->page_no,
 							flush->result.vanished, flush->result.nvanished);
 	if (pfa_batch_nrejects(batch) > 0)
-		pfa_reject_insert(state->run_id,
-						  state->organization->organization_id,
-						  pfa_batch_rejects(batch),
-						  pfa_batch_nrejects(batch));
+		pfa_reject_insert(state->run_id, state->organization->organization_id,
+						  pfa_batch_rejects(batch), pfa_batch_nrejects(batch));
 	if (flush->result.nrejected > 0)
-		pfa_reject_insert(state->run_id,
-						  state->organization->organization_id,
+		pfa_reject_insert(state->run_id, state->organization->organization_id,
 						  flush->result.rejects, flush->result.nrejected);
 	if (flush->final)
 	{
-		PfaPageRow	row = {0};
+		PfaPageRow row = {0};
 
 		row.page_no = page->page_no;
 		row.lower_id = page->lower;
@@ -318,8 +315,7 @@ write_page(PfaRunState *state, void *arg)
 		row.counts.rows_seen += page->seen;
 		row.counts.rows_inserted += page->inserted + flush->result.inserted;
 		row.counts.rows_updated += page->updated + flush->result.updated;
-		row.counts.rows_rejected += page->rejected +
-			flush->result.nrejected;
+		row.counts.rows_rejected += page->rejected + flush->result.nrejected;
 		row.counts.rows_vanished += flush->result.nvanished;
 		take_client_counts(state, &row.counts);
 		pfa_page_insert(state->run_id, &row);
@@ -329,7 +325,7 @@ write_page(PfaRunState *state, void *arg)
 static void
 note_version(PfaRunState *state, const char *version)
 {
-	PfaSlot    *slot = state->slot;
+	PfaSlot *slot = state->slot;
 
 	if (version == NULL || strlen(version) >= sizeof(slot->max_version))
 		return;
@@ -347,7 +343,7 @@ is_counted(const Page *page, const char *id)
 		return true;
 	if (page->counted_to != NULL)
 	{
-		int			order = strcmp(id, page->counted_to);
+		int order = strcmp(id, page->counted_to);
 
 		if (order < 0 || (order == 0 && page->counted_to_ours))
 			return true;
@@ -364,14 +360,14 @@ is_counted(const Page *page, const char *id)
  * if none had shifted.
  */
 static void
-count_elsewhere(const Page *page, PfaBatch *batch,
-				const PfaGridResult *result, int64 *rows, int64 *rejected)
+count_elsewhere(const Page *page, PfaBatch *batch, const PfaGridResult *result,
+				int64 *rows, int64 *rejected)
 {
 	const PfaReject *rejects = pfa_batch_rejects(batch);
-	PfaRecord  *records = pfa_batch_records(batch);
-	int			nrecords = pfa_batch_nrecords(batch);
-	int			head = 0;
-	int			tail = 0;
+	PfaRecord *records = pfa_batch_records(batch);
+	int nrecords = pfa_batch_nrecords(batch);
+	int head = 0;
+	int tail = 0;
 
 	if (page->page_no > 0 && page->counted_to == NULL)
 	{
@@ -385,8 +381,7 @@ count_elsewhere(const Page *page, PfaBatch *batch,
 		*rejected += is_counted(page, rejects[i].id);
 	for (; head < nrecords; head++)
 	{
-		if (!is_counted(page, pnstrdup(records[head].id,
-									   records[head].id_len)))
+		if (!is_counted(page, pnstrdup(records[head].id, records[head].id_len)))
 			break;
 	}
 	for (; !page->counted && head + tail < nrecords; tail++)
@@ -407,12 +402,12 @@ static void
 flush_page(Reader *reader, Page *page, bool final)
 {
 	PfaRunState *state = reader->state;
-	PfaBatch   *batch = pfa_grid_page_batch(page->fetch);
+	PfaBatch *batch = pfa_grid_page_batch(page->fetch);
 	const PfaGridResult *result = pfa_grid_page_result(page->fetch);
 	const PfaReject *rejects = pfa_batch_rejects(batch);
-	Flush		flush = {0};
-	int64		elsewhere;
-	int64		rejected;
+	Flush flush = {0};
+	int64 elsewhere;
+	int64 rejected;
 	MemoryContext work;
 	MemoryContext caller;
 
@@ -428,10 +423,10 @@ flush_page(Reader *reader, Page *page, bool final)
 	flush.lower = page->settled != NULL ? page->settled : page->lower;
 	flush.upper = final ? page->upper : greatest_id(batch);
 	if (page->page_no > 0 && page->counted_to == NULL)
-		page->counted_to =
-			keep(state, pfa_coverage_upper_of(state->coverage,
-											  page->page_no - 1,
-											  &page->counted_to_ours));
+		page->counted_to = keep(state,
+								pfa_coverage_upper_of(state->coverage,
+													  page->page_no - 1,
+													  &page->counted_to_ours));
 	count_elsewhere(page, batch, result, &elsewhere, &rejected);
 	page->seen += pfa_batch_nrecords(batch) + pfa_batch_nrejects(batch) -
 		elsewhere;
@@ -450,8 +445,7 @@ flush_page(Reader *reader, Page *page, bool final)
 		memset(&state->unsaved, 0, sizeof(state->unsaved));
 		state->calls_saved = pfa_grid_client_calls(state->client);
 		state->bytes_saved = pfa_grid_client_bytes(state->client);
-		pg_atomic_fetch_add_u64(&state->slot->rows_seen,
-								Max(page->seen, 0));
+		pg_atomic_fetch_add_u64(&state->slot->rows_seen, Max(page->seen, 0));
 	}
 	else if (flush.upper != NULL)
 	{
@@ -469,7 +463,7 @@ flush_page(Reader *reader, Page *page, bool final)
 static void
 forget_judgement(PfaRunState *state, void *arg)
 {
-	Page	   *page = arg;
+	Page *page = arg;
 
 	pfa_vanished_forget(state->run_id, page->page_no);
 }
@@ -508,7 +502,7 @@ pause_server(PfaRunState *state, TimestampTz until)
 	{
 		for (int i = 0; i < PFA_MAX_SLOTS; i++)
 		{
-			PfaSlot    *slot = pfa_slot_by_index(i);
+			PfaSlot *slot = pfa_slot_by_index(i);
 
 			if (pg_atomic_read_u32(&slot->in_use) &&
 				slot->database == MyDatabaseId &&
@@ -554,10 +548,10 @@ static void
 retry_page(PfaRunState *state, Page *page, const PfaGridPage *failed,
 		   const char *reason)
 {
-	double		retry_after = pfa_grid_page_retry_after(failed);
-	int			status = pfa_grid_page_status(failed);
-	bool		limited = status == 429 && retry_after >= 0;
-	int			allowed = state->source->max_retries * (limited ? 20 : 1);
+	double retry_after = pfa_grid_page_retry_after(failed);
+	int status = pfa_grid_page_status(failed);
+	bool limited = status == 429 && retry_after >= 0;
+	int allowed = state->source->max_retries * (limited ? 20 : 1);
 	TimestampTz until;
 
 	if (page->attempt > allowed)
@@ -604,15 +598,16 @@ finish_page(Reader *reader, Page *page)
 	}
 	page->nrows = result->nrows;
 	page->last = is_last(result, page, state->page_rows);
-	if (page->nrows > 0 || (page->last && page->offset == 0 &&
-							page->after_id == NULL))
+	if (page->nrows > 0 ||
+		(page->last && page->offset == 0 && page->after_id == NULL))
 	{
 		const char *first = pfa_grid_page_first_id(page->fetch);
 
 		page->lower = page->offset == 0 && page->after_id == NULL ?
-			NULL : keep(state, page->after_id != NULL ?
-						page->after_id : first);
-		page->upper = page->last ? NULL :
+			NULL :
+			keep(state, page->after_id != NULL ? page->after_id : first);
+		page->upper = page->last ?
+			NULL :
 			keep(state, pfa_grid_page_last_id(page->fetch));
 		page->upper_is_ours = result->last_id_is_ours;
 		flush_page(reader, page, true);
@@ -636,8 +631,7 @@ flush_full_page(Reader *reader, Page *page)
 	if (pfa_batch_bytes(pfa_grid_page_batch(page->fetch)) < FLUSH_BYTES)
 		return;
 	if (page->lower == NULL && page->offset > 0)
-		page->lower = keep(reader->state,
-						   pfa_grid_page_first_id(page->fetch));
+		page->lower = keep(reader->state, pfa_grid_page_first_id(page->fetch));
 	flush_page(reader, page, false);
 }
 
@@ -713,12 +707,12 @@ start_pages(Reader *reader)
 	PfaRunState *state = reader->state;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz pause = server_pause(state);
-	long		wait = WAIT_SLICE_MS;
-	bool		reading = false;
+	long wait = WAIT_SLICE_MS;
+	bool reading = false;
 
 	for (int i = 0; i < MAX_PAGES; i++)
 	{
-		Page	   *page = &reader->pages[i];
+		Page *page = &reader->pages[i];
 		TimestampTz when = Max(page->not_before, pause);
 
 		if (!page->in_use || page->done)
@@ -740,14 +734,14 @@ static void
 turn(Reader *reader)
 {
 	PfaRunState *state = reader->state;
-	long		wait;
+	long wait;
 
 	pfa_run_check_stop(state);
 	wait = start_pages(reader);
 	pfa_grid_wait(state->client, FLUSH_BYTES, wait);
 	for (int i = 0; i < MAX_PAGES; i++)
 	{
-		Page	   *page = &reader->pages[i];
+		Page *page = &reader->pages[i];
 
 		if (page->in_use && !page->done && page->fetch != NULL)
 			attend_page(reader, page);
@@ -761,7 +755,7 @@ static Page *
 read_alone(Reader *reader, int64 page_no, int64 offset, const char *after_id,
 		   const PfaGap *gap)
 {
-	Page	   *page = free_page(reader);
+	Page *page = free_page(reader);
 
 	page->page_no = page_no;
 	page->offset = offset;
@@ -781,8 +775,8 @@ read_alone(Reader *reader, int64 page_no, int64 offset, const char *after_id,
 static int64
 read_first(Reader *reader, int64 page_no, bool counted, bool *last)
 {
-	Page	   *page = free_page(reader);
-	int64		nrows;
+	Page *page = free_page(reader);
+	int64 nrows;
 
 	page->page_no = page_no;
 	page->counted = counted;
@@ -797,12 +791,12 @@ read_first(Reader *reader, int64 page_no, bool counted, bool *last)
 void
 pfa_pages_first(PfaRunState *state)
 {
-	Reader		reader = {0};
-	bool		counted = pfa_coverage_has(state->coverage, 0);
-	int64		asked = Max(state->source->page_size, MIN_PAGE_ROWS);
-	int64		nrows;
-	int64		overlap;
-	bool		last;
+	Reader reader = {0};
+	bool counted = pfa_coverage_has(state->coverage, 0);
+	int64 asked = Max(state->source->page_size, MIN_PAGE_ROWS);
+	int64 nrows;
+	int64 overlap;
+	bool last;
 
 	reader.state = state;
 	state->page_rows = asked;
@@ -820,29 +814,31 @@ pfa_pages_first(PfaRunState *state)
 		state->page_rows = Max(nrows, MIN_PAGE_ROWS);
 	overlap = Max(Min(OVERLAP_ROWS, state->page_rows / 4), 2);
 	state->page_step = state->page_rows - overlap;
-	pg_atomic_write_u64(&state->slot->rows_total, (uint64) Max(state->total, 0));
+	pg_atomic_write_u64(&state->slot->rows_total,
+						(uint64) Max(state->total, 0));
 }
 
 void
 pfa_pages_read(PfaRunState *state)
 {
-	Reader		reader = {0};
-	bool		more = true;
+	Reader reader = {0};
+	bool more = true;
 
 	reader.state = state;
 	for (;;)
 	{
-		while (more && reader.npages < Min(state->source->requests_in_flight,
-										   MAX_PAGES))
+		while (more &&
+			   reader.npages <
+				   Min(state->source->requests_in_flight, MAX_PAGES))
 		{
-			int64		page_no;
-			Page	   *page;
+			int64 page_no;
+			Page *page;
 
 			more = claim(state, &page_no);
 			if (!more)
 				break;
 			if (pfa_coverage_has(state->coverage, page_no))
-				continue;		/* read before a crash */
+				continue; /* read before a crash */
 			page = free_page(&reader);
 			page->page_no = page_no;
 			page->offset = page_no * state->page_step;
@@ -868,7 +864,7 @@ static void
 follow_keys(PfaRunState *state, Reader *reader, const PfaGap *gap,
 			int64 page_no)
 {
-	Page	   *page = read_alone(reader, page_no, 0, gap->after, gap);
+	Page *page = read_alone(reader, page_no, 0, gap->after, gap);
 
 	if (page->nrows == 0)
 	{
@@ -876,11 +872,12 @@ follow_keys(PfaRunState *state, Reader *reader, const PfaGap *gap,
 		pfa_coverage_add(state->coverage, page_no, gap->after, NULL, false);
 	}
 	else if (page->upper != NULL && strcmp(page->upper, gap->after) <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_ERROR),
-				 errmsg("PEMS does not honor the filter on record ids"),
-				 errhint("Set option pagination of server \"%s\" to \"offset\".",
-						 state->source->server_name)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FDW_ERROR),
+			 errmsg("PEMS does not honor the filter on record ids"),
+			 errhint("Set option pagination of server \"%s\" to \"offset\".",
+					 state->source->server_name)));
 	drop_page(reader, page);
 }
 
@@ -895,10 +892,8 @@ gap_position(PfaRunState *state, const PfaGap *gap)
 	if (gap->before_page > 0)
 		return gap->before_page * state->page_step - state->page_rows / 2;
 	if (gap->before == NULL)
-		return Max(state->reached -
-				   (state->page_rows - state->page_step),
-				   pfa_coverage_max_page(state->coverage) *
-				   state->page_step);
+		return Max(state->reached - (state->page_rows - state->page_step),
+				   pfa_coverage_max_page(state->coverage) * state->page_step);
 	return 0;
 }
 
@@ -909,11 +904,11 @@ gap_position(PfaRunState *state, const PfaGap *gap)
  * to which the page went.
  */
 static void
-read_gap(PfaRunState *state, Reader *reader, const PfaGap *gap,
-		 int64 page_no, int64 *position, char **reached)
+read_gap(PfaRunState *state, Reader *reader, const PfaGap *gap, int64 page_no,
+		 int64 *position, char **reached)
 {
-	Page	   *page;
-	int64		step;
+	Page *page;
+	int64 step;
 
 	*position = Max(*position, 0);
 	page = read_alone(reader, page_no, *position, NULL, gap);
@@ -933,16 +928,16 @@ read_gap(PfaRunState *state, Reader *reader, const PfaGap *gap,
 void
 pfa_pages_complete(PfaRunState *state)
 {
-	Reader		reader = {0};
-	PfaGap		gap;
+	Reader reader = {0};
+	PfaGap gap;
 	/* numbers that no page of this run has, read by whichever attempt */
-	int64		next_page = state->keyset ?
+	int64 next_page = state->keyset ?
 		pfa_coverage_max_page(state->coverage) + 1 :
 		1 - pfa_coverage_min_page(state->coverage);
-	int64		position = 0;
-	char	   *same_gap = NULL;
-	char	   *reached = NULL;
-	int			reads = 0;
+	int64 position = 0;
+	char *same_gap = NULL;
+	char *reached = NULL;
+	int reads = 0;
 
 	reader.state = state;
 	while (pfa_coverage_gap(state->coverage, &gap))
@@ -960,15 +955,16 @@ pfa_pages_complete(PfaRunState *state)
 			reads = 0;
 		}
 		if (++reads > MAX_GAP_READS)
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_ERROR),
-					 errmsg("PEMS returned an incomplete listing"),
-					 errdetail("Records after \"%s\" are missing from its pages, or move faster than they can be read.",
-							   gap.after == NULL ? "" : gap.after)));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("PEMS returned an incomplete listing"),
+				 errdetail(
+					 "Records after \"%s\" are missing from its pages, or move faster than they can be read.",
+					 gap.after == NULL ? "" : gap.after)));
 		if (state->keyset)
 			follow_keys(state, &reader, &gap, next_page++);
 		else
-			read_gap(state, &reader, &gap, -next_page++, &position,
-					 &reached);
+			read_gap(state, &reader, &gap, -next_page++, &position, &reached);
 	}
 }

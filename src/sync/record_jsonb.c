@@ -27,10 +27,10 @@
 #include "catalog/mirror.h"
 #include "sync/record_jsonb.h"
 
-#define DATE_BYTES		10
+#define DATE_BYTES 10
 
-#define CHUNK_BYTES		((size_t) 1024 * 1024)
-#define MAX_CHUNKS		64
+#define CHUNK_BYTES ((size_t) 1024 * 1024)
+#define MAX_CHUNKS  64
 
 /* Keys that are no field of the mapping. */
 enum
@@ -43,49 +43,49 @@ enum
 /* Fields that costs are computed from, by index in the mapping or -1. */
 typedef struct CostFields
 {
-	int			source;
-	int			purchase_price;
-	int			monthly_rate;
-	int			starts[3];		/* original, forecast, actual */
-	int			ends[3];
-	int			is_actualized;
+	int source;
+	int purchase_price;
+	int monthly_rate;
+	int starts[3]; /* original, forecast, actual */
+	int ends[3];
+	int is_actualized;
 } CostFields;
 
 /* One key of data, in the order of jsonb. */
 typedef struct Key
 {
 	const char *name;
-	uint32		len;
-	int			field;			/* index in the mapping, or COST_* */
-	PfaKind		kind;
-	const PfaMirrorColumn *column;	/* or NULL */
+	uint32 len;
+	int field; /* index in the mapping, or COST_* */
+	PfaKind kind;
+	const PfaMirrorColumn *column; /* or NULL */
 } Key;
 
 struct PfaRowBuilder
 {
 	MemoryContext ctx;
 	const PfaMapping *mapping;
-	Datum		organization;
-	CostFields	cost;
-	int			category;		/* index in the mapping of indexed texts */
-	int			source;
+	Datum organization;
+	CostFields cost;
+	int category; /* index in the mapping of indexed texts */
+	int source;
 
-	Key		   *sorted;
-	uint32		nsorted;
-	char	   *head;			/* container header and key JEntries */
-	uint32		head_bytes;
-	char	   *keys;			/* key bytes, as they follow the JEntries */
-	uint32		keys_bytes;
-	uint32		fixed_bytes;	/* of any record, without texts */
+	Key *sorted;
+	uint32 nsorted;
+	char *head; /* container header and key JEntries */
+	uint32 head_bytes;
+	char *keys; /* key bytes, as they follow the JEntries */
+	uint32 keys_bytes;
+	uint32 fixed_bytes; /* of any record, without texts */
 
-	Datum		blank_values[PFA_MIRROR_NATTS];
-	bool		blank_nulls[PFA_MIRROR_NATTS];
+	Datum blank_values[PFA_MIRROR_NATTS];
+	bool blank_nulls[PFA_MIRROR_NATTS];
 
-	char	   *chunks[MAX_CHUNKS];	/* the first one is kept */
-	int			nchunks;
-	char	   *free;
-	size_t		nfree;
-	size_t		used;
+	char *chunks[MAX_CHUNKS]; /* the first one is kept */
+	int nchunks;
+	char *free;
+	size_t nfree;
+	size_t used;
 };
 
 /* ---- once a mapping ---- */
@@ -125,14 +125,13 @@ find_cost_fields(const PfaMapping *mapping, CostFields *cost)
 	cost->ends[1] = find_field(mapping, "forecastEnd", PFA_KIND_DATE);
 	cost->starts[2] = find_field(mapping, "actualStart", PFA_KIND_DATE);
 	cost->ends[2] = find_field(mapping, "actualEnd", PFA_KIND_DATE);
-	cost->is_actualized = find_field(mapping, "isActualized",
-									 PFA_KIND_BOOLEAN);
+	cost->is_actualized = find_field(mapping, "isActualized", PFA_KIND_BOOLEAN);
 }
 
 static void
 add_key(PfaRowBuilder *builder, const char *name, int field, PfaKind kind)
 {
-	Key		   *key;
+	Key *key;
 
 	for (uint32 i = 0; i < builder->nsorted; i++)
 	{
@@ -159,9 +158,9 @@ make_jentry(uint32 type, uint32 i, uint32 len, uint32 end)
 static void
 lay_out_keys(PfaRowBuilder *builder)
 {
-	uint32		n = builder->nsorted;
-	uint32	   *head;
-	uint32		end = 0;
+	uint32 n = builder->nsorted;
+	uint32 *head;
+	uint32 end = 0;
 
 	builder->head_bytes = sizeof(uint32) * (1 + n);
 	builder->head = palloc(builder->head_bytes);
@@ -170,8 +169,8 @@ lay_out_keys(PfaRowBuilder *builder)
 	for (uint32 i = 0; i < n; i++)
 	{
 		end += builder->sorted[i].len;
-		head[1 + i] = make_jentry(JENTRY_ISSTRING, i,
-								  builder->sorted[i].len, end);
+		head[1 + i] = make_jentry(JENTRY_ISSTRING, i, builder->sorted[i].len,
+								  end);
 	}
 	builder->keys_bytes = end;
 	builder->keys = palloc(Max(end, 1));
@@ -187,8 +186,8 @@ lay_out_keys(PfaRowBuilder *builder)
 	 * Bytes of a record without its texts: the JEntries, any value that is no
 	 * text, and the headers of the texts' copies for columns.
 	 */
-	builder->fixed_bytes = VARHDRSZ + builder->head_bytes +
-		n * sizeof(JEntry) + builder->keys_bytes +
+	builder->fixed_bytes = VARHDRSZ + builder->head_bytes + n * sizeof(JEntry) +
+		builder->keys_bytes +
 		n * (PFA_NUMERIC_BYTES + VARHDRSZ + sizeof(int32)) + MAXIMUM_ALIGNOF;
 }
 
@@ -277,15 +276,16 @@ write_digits(char *out, int value, int ndigits)
 static void
 write_date(char *out, int32 days)
 {
-	int			year;
-	int			month;
-	int			day;
+	int year;
+	int month;
+	int day;
 
 	j2date(days + POSTGRES_EPOCH_JDATE, &year, &month, &day);
 	if (year < 1 || year > 9999)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("date out of range: the year must be between 1 and 9999")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+			 errmsg("date out of range: the year must be between 1 and 9999")));
 	write_digits(out, year, 4);
 	out[4] = '-';
 	write_digits(out + 5, month, 2);
@@ -324,12 +324,12 @@ compute_cost(const CostFields *cost, const PfaRecord *record, int period,
 /* Where a value goes: the jsonb's data area, and the row's columns. */
 typedef struct Target
 {
-	char	   *base;			/* of the data area */
-	char	   *out;
-	JEntry	   *jentries;		/* of the values */
-	uint32		first;			/* number of the first value among children */
-	Datum	   *values;
-	bool	   *nulls;
+	char *base; /* of the data area */
+	char *out;
+	JEntry *jentries; /* of the values */
+	uint32 first;     /* number of the first value among children */
+	Datum *values;
+	bool *nulls;
 } Target;
 
 static inline void
@@ -361,8 +361,8 @@ align_number(Target *target)
 static void
 put_numeric(Target *target, uint32 i, const Key *key, Numeric number)
 {
-	char	   *start = target->out;
-	char	   *at;
+	char *start = target->out;
+	char *at;
 
 	align_number(target);
 	at = target->out;
@@ -373,11 +373,11 @@ put_numeric(Target *target, uint32 i, const Key *key, Numeric number)
 }
 
 static inline void
-put_decimal(Target *target, uint32 i, const Key *key, int64 mantissa,
-			int scale, int dscale)
+put_decimal(Target *target, uint32 i, const Key *key, int64 mantissa, int scale,
+			int dscale)
 {
-	char	   *start = target->out;
-	char	   *at;
+	char *start = target->out;
+	char *at;
 
 	align_number(target);
 	at = target->out;
@@ -390,11 +390,10 @@ static inline void
 put_cost(Target *target, uint32 i, const Key *key, const CostFields *cost,
 		 const PfaRecord *record)
 {
-	int64		cents;
-	Numeric		large;
+	int64 cents;
+	Numeric large;
 
-	switch (compute_cost(cost, record, COST_PLAN - key->field, &cents,
-						 &large))
+	switch (compute_cost(cost, record, COST_PLAN - key->field, &cents, &large))
 	{
 		case PFA_COST_NONE:
 			set_jentry(target, i, JENTRY_ISNULL, target->out);
@@ -411,8 +410,8 @@ put_cost(Target *target, uint32 i, const Key *key, const CostFields *cost,
 static inline void
 put_value(Target *target, uint32 i, const Key *key, const PfaValue *value)
 {
-	char	   *start = target->out;
-	int32		days;
+	char *start = target->out;
+	int32 days;
 
 	if (value->isnull)
 	{
@@ -444,8 +443,10 @@ put_value(Target *target, uint32 i, const Key *key, const PfaValue *value)
 					   DateADTGetDatum(value->days));
 			break;
 		case PFA_KIND_BOOLEAN:
-			set_jentry(target, i, value->boolean ? JENTRY_ISBOOL_TRUE :
-					   JENTRY_ISBOOL_FALSE, start);
+			set_jentry(target, i,
+					   value->boolean ? JENTRY_ISBOOL_TRUE :
+										JENTRY_ISBOOL_FALSE,
+					   start);
 			set_column(target, key, PFA_KIND_BOOLEAN,
 					   BoolGetDatum(value->boolean));
 			break;
@@ -456,7 +457,7 @@ put_value(Target *target, uint32 i, const Key *key, const PfaValue *value)
 static inline Datum
 write_text(char **out, const char *ptr, uint32 len)
 {
-	char	   *at = *out;
+	char *at = *out;
 
 	if (len + VARHDRSZ_SHORT <= VARATT_SHORT_MAX)
 	{
@@ -478,16 +479,17 @@ write_text(char **out, const char *ptr, uint32 len)
 static Datum
 column_text(char **out, PfaKind kind, const PfaValue *value)
 {
-	char		date[DATE_BYTES];
-	char	   *text;
+	char date[DATE_BYTES];
+	char *text;
 
 	switch (kind)
 	{
 		case PFA_KIND_TEXT:
 			break;
 		case PFA_KIND_NUMBER:
-			text = DatumGetCString(DirectFunctionCall1(numeric_out,
-													   NumericGetDatum(pfa_value_numeric(value))));
+			text = DatumGetCString(
+				DirectFunctionCall1(numeric_out,
+									NumericGetDatum(pfa_value_numeric(value))));
 			return CStringGetTextDatum(text);
 		case PFA_KIND_DATE:
 			write_date(date, value->days);
@@ -503,8 +505,8 @@ column_text(char **out, PfaKind kind, const PfaValue *value)
 static size_t
 variable_bytes(const PfaRowBuilder *builder, const PfaRecord *record)
 {
-	size_t		bytes = 0;
-	int			nodd = 0;
+	size_t bytes = 0;
+	int nodd = 0;
 
 	for (uint32 i = 0; i < builder->nsorted; i++)
 	{
@@ -535,16 +537,17 @@ variable_bytes(const PfaRowBuilder *builder, const PfaRecord *record)
 }
 
 void
-pfa_row_build(PfaRowBuilder *builder, const PfaRecord *record,
-			  Datum *values, bool *nulls)
+pfa_row_build(PfaRowBuilder *builder, const PfaRecord *record, Datum *values,
+			  bool *nulls)
 {
-	uint32		n = builder->nsorted;
-	char	   *jsonb;
-	char	   *side;
-	Target		target;
+	uint32 n = builder->nsorted;
+	char *jsonb;
+	char *side;
+	Target target;
 
-	reserve(builder, builder->fixed_bytes + record->id_len + VARHDRSZ +
-			variable_bytes(builder, record));
+	reserve(builder,
+			builder->fixed_bytes + record->id_len + VARHDRSZ +
+				variable_bytes(builder, record));
 	memcpy(values, builder->blank_values, sizeof(builder->blank_values));
 	memcpy(nulls, builder->blank_nulls, sizeof(builder->blank_nulls));
 
@@ -598,7 +601,7 @@ too_long(const PfaRowBuilder *builder, int field, uint32 len)
 {
 	return psprintf("%s has %u bytes, more than the %d that its index allows",
 					field < 0 ? "the record's id" :
-					builder->mapping->fields[field].alias,
+								builder->mapping->fields[field].alias,
 					len, PFA_MIRROR_MAX_KEY);
 }
 

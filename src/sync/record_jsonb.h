@@ -11,9 +11,9 @@
 typedef struct PfaRowBuilder PfaRowBuilder;
 
 /* mapping outlives the builder, which belongs to ctx. */
-extern PfaRowBuilder *pfa_row_builder_create(MemoryContext ctx,
-											 const char *organization_id,
-											 const PfaMapping *mapping);
+extern PfaRowBuilder *
+pfa_row_builder_create(MemoryContext ctx, const char *organization_id,
+					   const PfaMapping *mapping);
 
 /*
  * Fill all columns but version and synced_at.  What values point to stays
@@ -30,10 +30,10 @@ extern size_t pfa_row_builder_bytes(const PfaRowBuilder *builder);
  * Why the record cannot be stored, or NULL: an id or an indexed text that no
  * B-tree entry can hold.  Palloc'd.
  */
-extern const char *pfa_row_refusal(const PfaRowBuilder *builder,
-								   const PfaRecord *record);
+extern const char *
+pfa_row_refusal(const PfaRowBuilder *builder, const PfaRecord *record);
 
 /* What content_hash holds for the record; never 0. */
 extern int64 pfa_row_hash(const PfaRecord *record);
 
-#endif							/* PFA_RECORD_JSONB_H */
+#endif /* PFA_RECORD_JSONB_H */

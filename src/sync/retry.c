@@ -8,13 +8,13 @@
 
 #include "sync/retry.h"
 
-#define BASE_MS		500.0
-#define CEILING_MS	30000.0
+#define BASE_MS    500.0
+#define CEILING_MS 30000.0
 
 long
 pfa_retry_delay_ms(int attempt, double retry_after)
 {
-	double		ceiling = BASE_MS;
+	double ceiling = BASE_MS;
 
 	if (retry_after >= 0)
 		return (long) (Min(retry_after, PFA_RETRY_AFTER_MAX) * 1000.0 +
@@ -24,6 +24,7 @@ pfa_retry_delay_ms(int attempt, double retry_after)
 		ceiling *= 2;
 
 	/* Never at once: half of the base is the least that helps a server. */
-	return (long) (BASE_MS / 2 + pg_prng_double(&pg_global_prng_state) *
-				   (Min(ceiling, CEILING_MS) - BASE_MS / 2));
+	return (long) (BASE_MS / 2 +
+				   pg_prng_double(&pg_global_prng_state) *
+					   (Min(ceiling, CEILING_MS) - BASE_MS / 2));
 }

@@ -16,4 +16,4 @@
  */
 extern long pfa_retry_delay_ms(int attempt, double retry_after);
 
-#endif							/* PFA_RETRY_H */
+#endif /* PFA_RETRY_H */

@@ -37,22 +37,22 @@
 #include "sync/run_state.h"
 
 /* A run that was requested longer ago starts its listing anew. */
-#define RESUME_SECONDS	3600
+#define RESUME_SECONDS 3600
 
 /* Attempts at one transaction; a lock may be waited for a few minutes. */
-#define MAX_TRIES		100
+#define MAX_TRIES 100
 
 /* Longest wait for a lock. */
-#define LOCK_TIMEOUT	"2s"
+#define LOCK_TIMEOUT "2s"
 
 /* A full run is due when the last one is older. */
-#define FULL_INTERVAL_USECS	USECS_PER_DAY
+#define FULL_INTERVAL_USECS USECS_PER_DAY
 
 /* Records may be committed in PEMS this long after they were stamped. */
-#define DELTA_MARGIN_SECONDS	300
+#define DELTA_MARGIN_SECONDS 300
 
 /* A second worker pays when so many pages are left. */
-#define HELPER_MIN_PAGES	4
+#define HELPER_MIN_PAGES 4
 
 /* ---- transactions ---- */
 
@@ -97,15 +97,15 @@ report_end(void)
 static void
 begin_transaction(PfaRunState *state, bool relaxed)
 {
-	Oid			extension;
+	Oid extension;
 
 	report_begin();
 	StartTransactionCommand();
 	/* Whatever default the session or the database has set. */
 	XactIsoLevel = XACT_READ_COMMITTED;
 	(void) set_config_option("synchronous_commit", relaxed ? "off" : "local",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true,
+							 0, false);
 
 	/*
 	 * Whoever waits for a lock has others wait behind him: let them pass and
@@ -139,14 +139,14 @@ end_transaction(void)
 
 void
 pfa_run_transaction(PfaRunState *state, bool relaxed,
-					void (*body) (PfaRunState *state, void *arg), void *arg)
+					void (*body)(PfaRunState *state, void *arg), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
 	for (volatile int tries = 1;; tries++)
 	{
 		volatile bool done = false;
-		ErrorData  *volatile edata = NULL;
+		ErrorData *volatile edata = NULL;
 
 		PG_TRY();
 		{
@@ -228,9 +228,9 @@ is_iso_stamp(const char *text)
 
 	for (int i = 0; pattern[i] != '\0'; i++)
 	{
-		if (pattern[i] == 'd' ? !isdigit((unsigned char) text[i]) :
-			pattern[i] == 'T' ? text[i] != 'T' && text[i] != ' ' :
-			text[i] != pattern[i])
+		if (pattern[i] == 'd'     ? !isdigit((unsigned char) text[i]) :
+				pattern[i] == 'T' ? text[i] != 'T' && text[i] != ' ' :
+									text[i] != pattern[i])
 			return false;
 	}
 	return true;
@@ -246,9 +246,9 @@ static char *
 move_watermark(const char *newest, int64 seconds)
 {
 	struct pg_tm tm;
-	Timestamp	stamp;
-	fsec_t		fsec;
-	char	   *text;
+	Timestamp stamp;
+	fsec_t fsec;
+	char *text;
 
 	if (newest == NULL || strlen(newest) < 19 || !is_iso_stamp(newest))
 		return NULL;
@@ -272,8 +272,7 @@ wants_delta(const PfaRunState *state, const char *mode)
 
 	if (strcmp(mode, "full") == 0 || strcmp(mode, "force") == 0)
 		return false;
-	return state->source->supports_delta &&
-		organization->watermark != NULL &&
+	return state->source->supports_delta && organization->watermark != NULL &&
 		organization->mapping_hash == state->mapping_hash &&
 		organization->last_full_at != 0 &&
 		organization->last_full_at >
@@ -284,7 +283,7 @@ wants_delta(const PfaRunState *state, const char *mode)
 static void
 load(PfaRunState *state, void *arg)
 {
-	PfaRun	   *run = arg;
+	PfaRun *run = arg;
 	MemoryContext caller = MemoryContextSwitchTo(state->ctx);
 	PfaOrganization *organization;
 
@@ -301,16 +300,17 @@ load(PfaRunState *state, void *arg)
 						organization->server_name,
 						organization->organization_id)));
 	if (!OidIsValid(organization->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the role that added organization \"%s\" does not exist",
-						organization->organization_id),
-				 errhint("Remove the organization and add it as a role that has a user mapping for the server.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("the role that added organization \"%s\" does not exist",
+					organization->organization_id),
+			 errhint(
+				 "Remove the organization and add it as a role that has a user mapping for the server.")));
 	state->organization = organization;
 	state->source = pfa_source_load(organization->server_oid,
 									organization->owner);
-	state->mapping = pfa_mapping_load(state->ctx,
-									  organization->organization_id,
+	state->mapping = pfa_mapping_load(state->ctx, organization->organization_id,
 									  &state->mapping_hash);
 	state->slot->extension = state->extension;
 	state->slot->server_oid = organization->server_oid;
@@ -318,7 +318,7 @@ load(PfaRunState *state, void *arg)
 
 	if (run != NULL)
 	{
-		bool		delta = wants_delta(state, run->mode);
+		bool delta = wants_delta(state, run->mode);
 
 		state->full = !delta;
 		state->force = strcmp(run->mode, "force") == 0;
@@ -334,14 +334,14 @@ load(PfaRunState *state, void *arg)
 static void
 load_pages(PfaRunState *state, void *arg)
 {
-	PfaRun	   *run = arg;
+	PfaRun *run = arg;
 	PfaPageRow *pages;
-	int			npages;
+	int npages;
 
 	if (run != NULL &&
 		(run->attempt == 1 || !state->full ||
 		 run->requested_at <
-		 GetCurrentTimestamp() - RESUME_SECONDS * USECS_PER_SEC))
+			 GetCurrentTimestamp() - RESUME_SECONDS * USECS_PER_SEC))
 	{
 		pfa_page_forget(run->run_id);
 		return;
@@ -368,9 +368,9 @@ connect_source(PfaRunState *state)
 	state->apply = pfa_apply_create(state->ctx,
 									state->organization->organization_id,
 									state->mapping);
-	state->client = pfa_grid_client_create(state->ctx, state->source,
-										   state->mapping,
-										   state->organization->pems_organization);
+	state->client =
+		pfa_grid_client_create(state->ctx, state->source, state->mapping,
+							   state->organization->pems_organization);
 	pfa_source_wipe(state->source);
 	MemoryContextSwitchTo(caller);
 }
@@ -403,11 +403,11 @@ create_state(PfaSlot *slot, int64 run_id, Oid extension, bool leader)
 static int
 busy_workers(void)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < PFA_MAX_SLOTS; i++)
 	{
-		PfaSlot    *slot = pfa_slot_by_index(i);
+		PfaSlot *slot = pfa_slot_by_index(i);
 
 		if (pg_atomic_read_u32(&slot->in_use))
 			n += slot->helper_pid != 0 ? 2 : 1;
@@ -419,10 +419,11 @@ busy_workers(void)
 static void
 share_pages(PfaRunState *state, bool with_helper)
 {
-	PfaSlot    *slot = state->slot;
-	int64		last = state->total < 0 ? INT64_MAX - 1 :
+	PfaSlot *slot = state->slot;
+	int64 last = state->total < 0 ?
+		INT64_MAX - 1 :
 		(state->total - state->page_rows + state->page_step - 1) /
-		state->page_step;
+			state->page_step;
 
 	SpinLockAcquire(&slot->mutex);
 	slot->page_rows = state->page_rows;
@@ -442,7 +443,7 @@ share_pages(PfaRunState *state, bool with_helper)
 static void
 dismiss_helper(PfaRunState *state, bool stop)
 {
-	PfaSlot    *slot = state->slot;
+	PfaSlot *slot = state->slot;
 
 	SpinLockAcquire(&slot->mutex);
 	slot->next_high = slot->next_low;
@@ -454,14 +455,13 @@ dismiss_helper(PfaRunState *state, bool stop)
 static void
 await_helper(PfaRunState *state)
 {
-	PfaSlot    *slot = state->slot;
+	PfaSlot *slot = state->slot;
 
-	while (slot->helper_pid != 0 &&
-		   BackendPidGetProc(slot->helper_pid) != NULL)
+	while (slot->helper_pid != 0 && BackendPidGetProc(slot->helper_pid) != NULL)
 	{
 		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 500, PG_WAIT_EXTENSION);
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 500,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		pfa_run_check_stop(state);
 		if (state->progress != NULL)
@@ -522,17 +522,17 @@ pfa_run_help(PfaSlot *slot, int64 run_id)
 typedef struct Ending
 {
 	PfaScheduleOutcome outcome;
-	const char *error;			/* or NULL */
+	const char *error; /* or NULL */
 	PfaRunCounts counts;
-	int64		deleted;
-	int64		run_usecs;
+	int64 deleted;
+	int64 run_usecs;
 } Ending;
 
 static void
 sum_counts(PfaRunState *state, PfaRunCounts *sum)
 {
 	PfaPageRow *pages;
-	int			npages;
+	int npages;
 
 	*sum = state->unsaved;
 	if (state->client != NULL)
@@ -557,7 +557,8 @@ sum_counts(PfaRunState *state, PfaRunCounts *sum)
 		sum->retries += counts->retries;
 	}
 	sum->rows_unchanged = Max(sum->rows_seen - sum->rows_inserted -
-							  sum->rows_updated - sum->rows_rejected, 0);
+								  sum->rows_updated - sum->rows_rejected,
+							  0);
 }
 
 static void
@@ -588,9 +589,9 @@ static char *
 entries_missing(const char *a, const char *b)
 {
 	StringInfoData missing;
-	char	   *copy = pstrdup(a);
-	char	   *padded = psprintf(",%s,", b);
-	char	   *next;
+	char *copy = pstrdup(a);
+	char *padded = psprintf(",%s,", b);
+	char *next;
 
 	initStringInfo(&missing);
 	for (char *entry = copy; entry != NULL; entry = next)
@@ -614,10 +615,10 @@ static const char *
 report_drift(PfaRunState *state)
 {
 	const char *before = state->organization->layout;
-	bool		complete;
-	char	   *layout = layout_text(state, &complete);
-	char	   *added;
-	char	   *removed;
+	bool complete;
+	char *layout = layout_text(state, &complete);
+	char *added;
+	char *removed;
 
 	if (layout == NULL || before == NULL)
 		return layout == NULL ? before : layout;
@@ -631,23 +632,23 @@ report_drift(PfaRunState *state)
 	}
 	if (added == NULL && removed == NULL)
 		return layout;
-	pfa_event_write(WARNING, "sync", state->organization->organization_id,
-					state->run_id, "schema_drift",
-					psprintf("PEMS delivers other fields than before: new %s; gone %s",
-							 added ? added : "none",
-							 removed ? removed : "none"),
-					NULL);
+	pfa_event_write(
+		WARNING, "sync", state->organization->organization_id, state->run_id,
+		"schema_drift",
+		psprintf("PEMS delivers other fields than before: new %s; gone %s",
+				 added ? added : "none", removed ? removed : "none"),
+		NULL);
 	return layout;
 }
 
 static void
 finish_completed(PfaRunState *state, void *arg)
 {
-	Ending	   *ending = arg;
+	Ending *ending = arg;
 	const char *organization_id = state->organization->organization_id;
 	const char *layout;
-	char	   *watermark;
-	int64		seconds = ending->run_usecs / USECS_PER_SEC;
+	char *watermark;
+	int64 seconds = ending->run_usecs / USECS_PER_SEC;
 
 	/*
 	 * The watermark moves in the transaction that ends the run: had it moved
@@ -664,15 +665,17 @@ finish_completed(PfaRunState *state, void *arg)
 	ending->counts.rows_deleted = ending->deleted;
 	pfa_run_finish(state->run_id, "completed", &ending->counts,
 				   state->total < 0 ? ending->counts.rows_seen :
-				   Max(state->total - state->foreign,
-					   ending->counts.rows_seen), NULL);
-	pfa_state_update(organization_id, watermark, state->mapping_hash,
-					 layout, state->full);
+									  Max(state->total - state->foreign,
+										  ending->counts.rows_seen),
+				   NULL);
+	pfa_state_update(organization_id, watermark, state->mapping_hash, layout,
+					 state->full);
 	if (state->full)
 		pfa_reject_forget(organization_id, state->run_id);
 	pfa_schedule_finished(organization_id, PFA_OUTCOME_COMPLETED, NULL);
 	if (ending->counts.rows_inserted + ending->counts.rows_updated +
-		ending->counts.rows_deleted > 0)
+			ending->counts.rows_deleted >
+		0)
 		pfa_mv_request_refresh();
 	pfa_page_forget(state->run_id);
 }
@@ -680,19 +683,19 @@ finish_completed(PfaRunState *state, void *arg)
 static void
 finish_otherwise(PfaRunState *state, void *arg)
 {
-	Ending	   *ending = arg;
+	Ending *ending = arg;
 	const char *organization_id = state->slot->organization_id;
 
 	sum_counts(state, &ending->counts);
 	pfa_run_finish(state->run_id,
 				   ending->outcome == PFA_OUTCOME_CANCELLED ? "cancelled" :
-				   "failed", &ending->counts, Max(state->total, 0),
-				   ending->error);
+															  "failed",
+				   &ending->counts, Max(state->total, 0), ending->error);
 	pfa_schedule_finished(organization_id, ending->outcome, ending->error);
 	if (ending->outcome != PFA_OUTCOME_CANCELLED)
 		pfa_event_write(ERROR, "sync", organization_id, state->run_id,
-						ending->outcome == PFA_OUTCOME_DENIED ?
-						"sync_denied" : "sync_failed",
+						ending->outcome == PFA_OUTCOME_DENIED ? "sync_denied" :
+																"sync_failed",
 						ending->error, NULL);
 	pfa_page_forget(state->run_id);
 }
@@ -707,13 +710,14 @@ count_run(PfaRunState *state, const PfaRun *run, const Ending *ending,
 	if (state->force || strcmp(run->mode, "force") == 0)
 		mode = PFA_MODE_FORCE;
 	else if (state->organization != NULL ? !state->full :
-			 strcmp(run->mode, "delta") == 0)
+										   strcmp(run->mode, "delta") == 0)
 		mode = PFA_MODE_DELTA;
 	pfa_metrics_sync_finished(run->organization_id, mode,
 							  ending->outcome == PFA_OUTCOME_COMPLETED ?
-							  PFA_SYNC_SUCCESS :
-							  ending->outcome == PFA_OUTCOME_CANCELLED ?
-							  PFA_SYNC_CANCELLED : PFA_SYNC_FAILED,
+								  PFA_SYNC_SUCCESS :
+								  ending->outcome == PFA_OUTCOME_CANCELLED ?
+								  PFA_SYNC_CANCELLED :
+								  PFA_SYNC_FAILED,
 							  kind, GetCurrentTimestamp() - run->started_at,
 							  ending->counts.rows_seen);
 }
@@ -722,7 +726,7 @@ count_run(PfaRunState *state, const PfaRun *run, const Ending *ending,
 static void
 perform(PfaRunState *state, PfaRun *run, bool with_helper)
 {
-	Ending		ending = {0};
+	Ending ending = {0};
 
 	pfa_run_transaction(state, false, load, run);
 	state->coverage = pfa_coverage_create(state->ctx, state->keyset);
@@ -742,8 +746,9 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
 
 	pfa_run_transaction(state, true, count_rows, &ending.counts);
 	if (state->full)
-		ending.deleted = pfa_sweep(state, ending.counts.rows_seen -
-								   ending.counts.rows_rejected);
+		ending.deleted = pfa_sweep(state,
+								   ending.counts.rows_seen -
+									   ending.counts.rows_rejected);
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_FINISHING);
 	ending.run_usecs = GetCurrentTimestamp() - run->requested_at;
 	pfa_run_transaction(state, false, finish_completed, &ending);
@@ -757,13 +762,15 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
 static void
 record_failure(PfaRunState *state, const PfaRun *run, const ErrorData *edata)
 {
-	Ending		ending = {0};
+	Ending ending = {0};
 
-	ending.outcome =
-		edata->sqlerrcode == ERRCODE_QUERY_CANCELED ? PFA_OUTCOME_CANCELLED :
+	ending.outcome = edata->sqlerrcode == ERRCODE_QUERY_CANCELED ?
+		PFA_OUTCOME_CANCELLED :
 		edata->sqlerrcode == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ?
-		PFA_OUTCOME_DENIED : PFA_OUTCOME_FAILED;
-	ending.error = edata->detail == NULL ? edata->message :
+		PFA_OUTCOME_DENIED :
+		PFA_OUTCOME_FAILED;
+	ending.error = edata->detail == NULL ?
+		edata->message :
 		psprintf("%s (%s)", edata->message, edata->detail);
 	pfa_run_transaction(state, false, finish_otherwise, &ending);
 	count_run(state, run, &ending, pfa_metrics_error_kind(edata->sqlerrcode));
@@ -791,7 +798,7 @@ static void
 end_by_interrupt(PfaRunState *state, const ErrorData *edata,
 				 MemoryContext caller)
 {
-	char	   *message;
+	char *message;
 
 	MemoryContextSwitchTo(caller);
 	message = pstrdup(edata->message);
@@ -806,7 +813,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PfaRunState *state = create_state(slot, run->run_id, run->extension, true);
-	ErrorData  *volatile edata = NULL;
+	ErrorData *volatile edata = NULL;
 
 	state->progress = progress;
 	state->progress_arg = arg;
@@ -834,7 +841,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 		if (OidIsValid(MyDatabaseId) &&
 			edata->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN)
 		{
-			bool		later = is_put_off(state);
+			bool later = is_put_off(state);
 
 			state->recording = true;
 			if (later)

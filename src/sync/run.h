@@ -9,7 +9,7 @@
 #include "registry.h"
 
 /* Called now and then while a run works; for NOTICEs in the foreground. */
-typedef void (*PfaRunProgress) (const PfaSlot *slot, void *arg);
+typedef void (*PfaRunProgress)(const PfaSlot *slot, void *arg);
 
 /*
  * Perform a claimed run from its first page to its last word in
@@ -25,4 +25,4 @@ extern bool pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 /* The second worker of a run: take pages from the high end until none is left. */
 extern void pfa_run_help(PfaSlot *slot, int64 run_id);
 
-#endif							/* PFA_RUN_H */
+#endif /* PFA_RUN_H */

@@ -14,44 +14,44 @@
 
 typedef struct PfaRunState
 {
-	MemoryContext ctx;			/* lives as long as the run */
-	PfaSlot    *slot;
-	int64		run_id;
-	Oid			extension;		/* whose run it is */
-	bool		leader;
-	bool		full;			/* else delta */
-	bool		force;			/* full, without the deletion guard */
-	bool		keyset;
-	bool		stopped;		/* somebody asked the run to stop, see
+	MemoryContext ctx; /* lives as long as the run */
+	PfaSlot *slot;
+	int64 run_id;
+	Oid extension; /* whose run it is */
+	bool leader;
+	bool full;  /* else delta */
+	bool force; /* full, without the deletion guard */
+	bool keyset;
+	bool stopped;         /* somebody asked the run to stop, see
 								 * pfa_run_check_stop */
-	bool		recording;		/* its end is being written: too late to stop */
-	char	   *modified_since; /* delta: from here on */
+	bool recording;       /* its end is being written: too late to stop */
+	char *modified_since; /* delta: from here on */
 
 	PfaOrganization *organization;
-	PfaSource  *source;
+	PfaSource *source;
 	PfaMapping *mapping;
-	uint64		mapping_hash;
-	PfaApply   *apply;
+	uint64 mapping_hash;
+	PfaApply *apply;
 	PfaGridClient *client;
 	PfaCoverage *coverage;
 
-	int64		page_rows;		/* rows asked for a page */
-	int64		page_step;		/* positions from page to page */
-	int64		total;			/* rows of the listing, -1: not told */
-	int64		end_page;		/* page that was the last one, -1: not seen */
-	int64		reached;		/* position behind the last row seen */
-	int64		foreign;		/* rows of other organizations seen */
+	int64 page_rows; /* rows asked for a page */
+	int64 page_step; /* positions from page to page */
+	int64 total;     /* rows of the listing, -1: not told */
+	int64 end_page;  /* page that was the last one, -1: not seen */
+	int64 reached;   /* position behind the last row seen */
+	int64 foreign;   /* rows of other organizations seen */
 
 	/*
 	 * What this process did since it last wrote a row of pfa_sync_page; rows
 	 * that are there already are not here.
 	 */
 	PfaRunCounts unsaved;
-	int64		calls_saved;	/* of the client's counters */
-	int64		bytes_saved;
+	int64 calls_saved; /* of the client's counters */
+	int64 bytes_saved;
 
 	PfaRunProgress progress;
-	void	   *progress_arg;
+	void *progress_arg;
 } PfaRunState;
 
 /*
@@ -60,9 +60,9 @@ typedef struct PfaRunState
  * key that the other worker of the run inserted first).  With relaxed, the
  * commit does not wait for the disk.
  */
-extern void pfa_run_transaction(PfaRunState *state, bool relaxed,
-								void (*body) (PfaRunState *state, void *arg),
-								void *arg);
+extern void
+pfa_run_transaction(PfaRunState *state, bool relaxed,
+					void (*body)(PfaRunState *state, void *arg), void *arg);
 
 /* Raise an error if someone asked the run to stop. */
 extern void pfa_run_check_stop(PfaRunState *state);
@@ -79,4 +79,4 @@ extern void pfa_pages_complete(PfaRunState *state);
 /* sweep.c */
 extern int64 pfa_sweep(PfaRunState *state, int64 rows_known);
 
-#endif							/* PFA_RUN_STATE_H */
+#endif /* PFA_RUN_STATE_H */

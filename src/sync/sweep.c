@@ -19,18 +19,18 @@
 
 typedef struct Sweep
 {
-	char	   *after;			/* id the last batch ended with */
-	int			nids;
-	int64		candidates;
-	int64		deleted;
-	int64		deleted_today;
-	int64		batch_deleted;
+	char *after; /* id the last batch ended with */
+	int nids;
+	int64 candidates;
+	int64 deleted;
+	int64 deleted_today;
+	int64 batch_deleted;
 } Sweep;
 
 static void
 count_candidates(PfaRunState *state, void *arg)
 {
-	Sweep	   *sweep = arg;
+	Sweep *sweep = arg;
 
 	sweep->candidates = pfa_vanished_count(state->run_id);
 	sweep->deleted_today =
@@ -41,7 +41,7 @@ count_candidates(PfaRunState *state, void *arg)
 static void
 delete_batch(PfaRunState *state, void *arg)
 {
-	Sweep	   *sweep = arg;
+	Sweep *sweep = arg;
 	const char **ids;
 
 	ids = pfa_vanished_next(state->run_id, sweep->after, SWEEP_BATCH,
@@ -57,23 +57,27 @@ delete_batch(PfaRunState *state, void *arg)
 static void
 guard(PfaRunState *state, const Sweep *sweep, int64 rows_known)
 {
-	double		stored = (double) rows_known + sweep->candidates;
+	double stored = (double) rows_known + sweep->candidates;
 
 	if (state->force || sweep->candidates == 0)
 		return;
 	if (sweep->candidates <= pfa_guc_max_delete_fraction * stored &&
 		sweep->candidates + sweep->deleted_today <=
-		pfa_guc_max_delete_fraction * (stored + sweep->deleted_today))
+			pfa_guc_max_delete_fraction * (stored + sweep->deleted_today))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_EXCEPTION),
-			 errmsg("%lld of %lld records are no longer in PEMS, more than pfa_vanguard.max_delete_fraction (%g) allows",
-					(long long) sweep->candidates, (long long) stored,
-					pfa_guc_max_delete_fraction),
-			 errdetail("Nothing was deleted by this run; %lld records were deleted in the last 24 hours.",
-					   (long long) sweep->deleted_today),
-			 errhint("If they are really gone, run SELECT pfa_sync_now('%s', 'force').",
-					 state->organization->organization_id)));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DATA_EXCEPTION),
+		 errmsg(
+			 "%lld of %lld records are no longer in PEMS, more than pfa_vanguard.max_delete_fraction (%g) allows",
+			 (long long) sweep->candidates, (long long) stored,
+			 pfa_guc_max_delete_fraction),
+		 errdetail(
+			 "Nothing was deleted by this run; %lld records were deleted in the last 24 hours.",
+			 (long long) sweep->deleted_today),
+		 errhint(
+			 "If they are really gone, run SELECT pfa_sync_now('%s', 'force').",
+			 state->organization->organization_id)));
 }
 
 /*
@@ -83,7 +87,7 @@ guard(PfaRunState *state, const Sweep *sweep, int64 rows_known)
 int64
 pfa_sweep(PfaRunState *state, int64 rows_known)
 {
-	Sweep		sweep = {0};
+	Sweep sweep = {0};
 	PfaSyncProgress progress = {0};
 
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_SWEEPING);

@@ -10,7 +10,7 @@
 static enum MHD_Result
 answer_buf(SimRequest *request, int status, SimBuf *buf)
 {
-	SimBody    *body = sim_body_create();
+	SimBody *body = sim_body_create();
 
 	sim_body_own(body, buf);
 	return sim_answer(request, status, "application/json", body);
@@ -19,7 +19,7 @@ answer_buf(SimRequest *request, int status, SimBuf *buf)
 static enum MHD_Result
 answer_error(SimRequest *request, const char *error)
 {
-	SimBuf		buf = {0};
+	SimBuf buf = {0};
 
 	sim_buf_puts(&buf, "{\"error\":");
 	sim_buf_json(&buf, error, false);
@@ -30,7 +30,7 @@ answer_error(SimRequest *request, const char *error)
 static enum MHD_Result
 answer_count(SimRequest *request, const char *what, int64_t count)
 {
-	SimBuf		buf = {0};
+	SimBuf buf = {0};
 
 	sim_buf_printf(&buf, "{\"%s\":%lld}\n", what, (long long) count);
 	return answer_buf(request, 200, &buf);
@@ -69,14 +69,13 @@ asked_org(SimRequest *request)
 typedef struct SetState
 {
 	const char *error;
-	int			nset;
+	int nset;
 } SetState;
 
 static enum MHD_Result
-set_one(void *arg, enum MHD_ValueKind kind, const char *name,
-		const char *value)
+set_one(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
 {
-	SetState   *state = arg;
+	SetState *state = arg;
 
 	(void) kind;
 	state->error = sim_setting_apply(name, value ? value : "");
@@ -87,8 +86,8 @@ set_one(void *arg, enum MHD_ValueKind kind, const char *name,
 static enum MHD_Result
 admin_set(SimRequest *request)
 {
-	SetState	state = {0};
-	SimBuf		buf = {0};
+	SetState state = {0};
+	SimBuf buf = {0};
 
 	MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND,
 							  set_one, &state);
@@ -101,11 +100,11 @@ admin_set(SimRequest *request)
 static enum MHD_Result
 admin_fault(SimRequest *request)
 {
-	int			id = 0;
+	int id = 0;
 	const char *error = sim_fault_add(argument, request, &id);
 
 	return error ? answer_error(request, error) :
-		answer_count(request, "fault", id);
+				   answer_count(request, "fault", id);
 }
 
 /* One field of one record, or new values for some records. */
@@ -117,15 +116,14 @@ admin_change(SimRequest *request, SimOrg *org)
 	const char *value = sim_query(request, "value");
 	const SimRecord *record;
 	const char *error = NULL;
-	SimEdit		edit = {0};
-	int			f;
+	SimEdit edit = {0};
+	int f;
 
 	if (id == NULL)
 		return answer_count(request, "changed",
 							sim_data_change(org, fraction(request),
 											number(request, "count", 0), -1,
-											number(request, "backdate_ms",
-												   0)));
+											number(request, "backdate_ms", 0)));
 	f = field ? sim_field_find(field) : -1;
 	if (f < 0)
 		return answer_error(request, "unknown field");
@@ -145,7 +143,7 @@ admin_change(SimRequest *request, SimOrg *org)
 	}
 	pthread_mutex_unlock(&sim_data.lock);
 	return error ? answer_error(request, error) :
-		answer_count(request, "changed", 1);
+				   answer_count(request, "changed", 1);
 }
 
 /* ndjson of all records: the mirror's form, or what cannot be mapped. */
@@ -153,10 +151,10 @@ static enum MHD_Result
 admin_records(SimRequest *request, SimOrg *org, bool rejects)
 {
 	SimListing *listing = sim_org_listing(org);
-	SimBuf		buf = {0};
+	SimBuf buf = {0};
 	const char *only = sim_query(request, "id");
-	int			b;
-	int			r;
+	int b;
+	int r;
 
 	sim_buf_puts(&buf, "");
 	for (b = 0; b < listing->nblocks; b++)
@@ -169,9 +167,10 @@ admin_records(SimRequest *request, SimOrg *org, bool rejects)
 				continue;
 			if (rejects)
 				sim_buf_printf(&buf, "{\"pfaId\":\"%s\",\"reason\":\"%s\"}\n",
-							   record->id, record->bad == 1 ?
-							   "bad date in pfs_f_startdate" :
-							   "bad number in pfs_f_rental");
+							   record->id,
+							   record->bad == 1 ?
+								   "bad date in pfs_f_startdate" :
+								   "bad number in pfs_f_rental");
 			else
 				sim_canonical(&buf, record, org->name);
 		}
@@ -182,8 +181,8 @@ admin_records(SimRequest *request, SimOrg *org, bool rejects)
 static enum MHD_Result
 admin_orgs(SimRequest *request)
 {
-	SimBuf		buf = {0};
-	int			i;
+	SimBuf buf = {0};
+	int i;
 
 	sim_buf_puts(&buf, "{");
 	for (i = 0; i < sim_data.norgs; i++)
@@ -203,7 +202,7 @@ admin_orgs(SimRequest *request)
 static enum MHD_Result
 admin_org_request(SimRequest *request, const char *path)
 {
-	SimOrg	   *org = asked_org(request);
+	SimOrg *org = asked_org(request);
 
 	if (strcmp(path, "org") == 0)
 	{
@@ -238,7 +237,7 @@ admin_org_request(SimRequest *request, const char *path)
 enum MHD_Result
 sim_admin_request(SimRequest *request, const char *path)
 {
-	SimBuf		buf = {0};
+	SimBuf buf = {0};
 
 	sim_buf_puts(&buf, "");
 	if (strcmp(path, "set") == 0)
@@ -247,9 +246,9 @@ sim_admin_request(SimRequest *request, const char *path)
 		return admin_fault(request);
 	if (strcmp(path, "clear") == 0)
 	{
-		int			n = sim_faults_clear(sim_query(request, "kind"),
-										 sim_query(request, "org"),
-										 (int) number(request, "id", 0));
+		int n = sim_faults_clear(sim_query(request, "kind"),
+								 sim_query(request, "org"),
+								 (int) number(request, "id", 0));
 
 		sim_server_wake();
 		return answer_count(request, "cleared", n);

@@ -8,7 +8,7 @@
 
 #include "sim.h"
 
-#define FILL_CHUNK	(1 << 20)
+#define FILL_CHUNK (1 << 20)
 
 SimBody *
 sim_body_create(void)
@@ -38,8 +38,7 @@ sim_body_own(SimBody *body, SimBuf *buf)
 {
 	if (buf->data == NULL)
 		return;
-	body->owned = sim_realloc(body->owned,
-							  (body->nowned + 1) * sizeof(char *));
+	body->owned = sim_realloc(body->owned, (body->nowned + 1) * sizeof(char *));
 	body->owned[body->nowned++] = buf->data;
 	sim_body_piece(body, buf->data, buf->len);
 	memset(buf, 0, sizeof(*buf));
@@ -48,7 +47,7 @@ sim_body_own(SimBody *body, SimBuf *buf)
 void
 sim_body_copy(SimBody *body, const char *text)
 {
-	SimBuf		buf = {0};
+	SimBuf buf = {0};
 
 	sim_buf_puts(&buf, text);
 	sim_body_own(body, &buf);
@@ -58,7 +57,7 @@ sim_body_copy(SimBody *body, const char *text)
 void
 sim_body_fill(SimBody *body, char c, size_t len)
 {
-	SimBuf		chunk = {0};
+	SimBuf chunk = {0};
 
 	chunk.data = sim_realloc(NULL, FILL_CHUNK);
 	memset(chunk.data, c, FILL_CHUNK);
@@ -67,7 +66,7 @@ sim_body_fill(SimBody *body, char c, size_t len)
 	sim_body_own(body, &chunk);
 	while (len > 0)
 	{
-		size_t		piece = len < FILL_CHUNK ? len : FILL_CHUNK;
+		size_t piece = len < FILL_CHUNK ? len : FILL_CHUNK;
 
 		sim_body_piece(body, body->owned[body->nowned - 1], piece);
 		len -= piece;
@@ -92,7 +91,7 @@ sim_body_truncate(SimBody *body, size_t total)
 	while (body->total > total)
 	{
 		struct MHD_IoVec *last = &body->pieces[body->npieces - 1];
-		size_t		excess = body->total - total;
+		size_t excess = body->total - total;
 
 		if (excess >= last->iov_len)
 		{
@@ -111,11 +110,11 @@ sim_body_truncate(SimBody *body, size_t total)
 size_t
 sim_body_read(SimBody *body, char *out, size_t max)
 {
-	size_t		done = 0;
+	size_t done = 0;
 
 	while (done < max)
 	{
-		size_t		len;
+		size_t len;
 
 		if (body->piece == body->npieces)
 		{
@@ -143,7 +142,7 @@ sim_body_read(SimBody *body, char *out, size_t max)
 void
 sim_body_free(SimBody *body)
 {
-	int			i;
+	int i;
 
 	if (body == NULL)
 		return;
@@ -161,19 +160,19 @@ sim_body_free(SimBody *body)
 bool
 sim_body_gzip(SimBody *body)
 {
-	z_stream	stream = {0};
-	SimBuf		out = {0};
-	int			i;
-	bool		good;
+	z_stream stream = {0};
+	SimBuf out = {0};
+	int i;
+	bool good;
 
 	/* fast: real servers do not spend more either */
-	if (deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8,
-					 Z_DEFAULT_STRATEGY) != Z_OK)
+	if (deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) !=
+		Z_OK)
 		return false;
 	sim_buf_reserve(&out, deflateBound(&stream, body->total) / 4 + 1024);
 	for (i = 0; i <= body->npieces; i++)
 	{
-		int			flush = i == body->npieces ? Z_FINISH : Z_NO_FLUSH;
+		int flush = i == body->npieces ? Z_FINISH : Z_NO_FLUSH;
 
 		stream.next_in = flush ? NULL : (Bytef *) body->pieces[i].iov_base;
 		stream.avail_in = flush ? 0 : (uInt) body->pieces[i].iov_len;

@@ -12,7 +12,7 @@
 void *
 sim_alloc(size_t size)
 {
-	void	   *ptr = calloc(1, size ? size : 1);
+	void *ptr = calloc(1, size ? size : 1);
 
 	if (ptr == NULL)
 	{
@@ -44,7 +44,7 @@ sim_keep(const char *text, size_t len)
 {
 	static _Thread_local char *chunk;
 	static _Thread_local size_t left;
-	char	   *kept;
+	char *kept;
 
 	if (len == 0)
 		return "";
@@ -86,10 +86,10 @@ sim_buf_puts(SimBuf *buf, const char *text)
 }
 
 void
-sim_buf_printf(SimBuf *buf, const char *format,...)
+sim_buf_printf(SimBuf *buf, const char *format, ...)
 {
-	va_list		args;
-	int			len;
+	va_list args;
+	int len;
 
 	va_start(args, format);
 	len = vsnprintf(NULL, 0, format, args);
@@ -106,7 +106,7 @@ static uint32_t
 next_code(const unsigned char **p)
 {
 	const unsigned char *s = *p;
-	uint32_t	code;
+	uint32_t code;
 
 	if (s[0] < 0xe0)
 	{
@@ -133,8 +133,7 @@ add_escaped_code(SimBuf *buf, uint32_t code)
 	if (code < 0x10000)
 		sim_buf_printf(buf, "\\u%04X", code);
 	else
-		sim_buf_printf(buf, "\\u%04x\\u%04x",
-					   0xd800 + ((code - 0x10000) >> 10),
+		sim_buf_printf(buf, "\\u%04x\\u%04x", 0xd800 + ((code - 0x10000) >> 10),
 					   0xdc00 + ((code - 0x10000) & 0x3ff));
 }
 
@@ -165,7 +164,7 @@ sim_buf_json(SimBuf *buf, const char *text, bool escape_all)
 			;
 		if (*hit)
 		{
-			char		escape[2] = {'\\', hit[1]};
+			char escape[2] = {'\\', hit[1]};
 
 			sim_buf_add(buf, escape, 2);
 			p++;
@@ -204,7 +203,7 @@ sim_now(void)
 uint64_t
 sim_random(uint64_t *state)
 {
-	uint64_t	z = (*state += 0x9e3779b97f4a7c15u);
+	uint64_t z = (*state += 0x9e3779b97f4a7c15u);
 
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -215,7 +214,7 @@ sim_random(uint64_t *state)
 uint64_t
 sim_hash(const char *text, uint64_t seed)
 {
-	uint64_t	hash = 0xcbf29ce484222325u ^ seed;
+	uint64_t hash = 0xcbf29ce484222325u ^ seed;
 
 	for (; *text; text++)
 		hash = (hash ^ (unsigned char) *text) * 0x100000001b3u;

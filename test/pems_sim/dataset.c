@@ -12,9 +12,9 @@
 
 #include "sim.h"
 
-#define BLOCK_ROWS	1000
+#define BLOCK_ROWS 1000
 
-SimDataset	sim_data;
+SimDataset sim_data;
 
 void
 sim_data_init(uint64_t seed, int nbad)
@@ -31,7 +31,7 @@ int64_t
 sim_data_tick(void)
 {
 	struct timespec now;
-	int64_t		ms;
+	int64_t ms;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	ms = (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
@@ -42,7 +42,7 @@ sim_data_tick(void)
 static SimBlock *
 block_create(int nrows)
 {
-	SimBlock   *block = sim_alloc(sizeof(SimBlock));
+	SimBlock *block = sim_alloc(sizeof(SimBlock));
 
 	block->refs = 1;
 	block->nrows = nrows;
@@ -55,7 +55,7 @@ block_create(int nrows)
 static void
 block_finish(SimBlock *block)
 {
-	int			i;
+	int i;
 
 	block->newest = INT64_MIN;
 	for (i = 0; i < block->nrows; i++)
@@ -102,7 +102,7 @@ listing_add(SimListing *listing, SimBlock *block)
 void
 sim_listing_release(SimListing *listing)
 {
-	int			i;
+	int i;
 
 	if (listing == NULL || atomic_fetch_sub(&listing->refs, 1) > 1)
 		return;
@@ -141,8 +141,8 @@ org_publish(SimOrg *org, SimListing *listing)
 SimOrg *
 sim_org_find(const char *name)
 {
-	int			n = atomic_load(&sim_data.norgs);
-	int			i;
+	int n = atomic_load(&sim_data.norgs);
+	int i;
 
 	for (i = 0; i < n; i++)
 		if (strcmp(sim_data.orgs[i]->name, name) == 0)
@@ -152,21 +152,21 @@ sim_org_find(const char *name)
 
 typedef struct FillJob
 {
-	SimOrg	   *org;
+	SimOrg *org;
 	SimListing *listing;
-	atomic_int	next;
+	atomic_int next;
 } FillJob;
 
 static void *
 fill_blocks(void *arg)
 {
-	FillJob    *job = arg;
-	int			b;
+	FillJob *job = arg;
+	int b;
 
 	while ((b = atomic_fetch_add(&job->next, 1)) < job->listing->nblocks)
 	{
-		SimBlock   *block = job->listing->blocks[b];
-		int			i;
+		SimBlock *block = job->listing->blocks[b];
+		int i;
 
 		for (i = 0; i < block->nrows; i++)
 			sim_generate(&block->records[i], job->org,
@@ -180,10 +180,10 @@ fill_blocks(void *arg)
 SimOrg *
 sim_org_create(const char *name, int64_t nrows)
 {
-	SimOrg	   *org = sim_alloc(sizeof(SimOrg));
-	FillJob		job = {.org = org};
-	pthread_t	thread;
-	int64_t		row;
+	SimOrg *org = sim_alloc(sizeof(SimOrg));
+	FillJob job = {.org = org};
+	pthread_t thread;
+	int64_t row;
 
 	org->name = strdup(name);
 	org->id_width = nrows > 800000 ? 8 : 6;
@@ -193,7 +193,8 @@ sim_org_create(const char *name, int64_t nrows)
 	for (row = 0; row < nrows; row += BLOCK_ROWS)
 		listing_add(job.listing,
 					block_create((int) (nrows - row < BLOCK_ROWS ?
-										nrows - row : BLOCK_ROWS)));
+											nrows - row :
+											BLOCK_ROWS)));
 	if (nrows > 10 * BLOCK_ROWS &&
 		pthread_create(&thread, NULL, fill_blocks, &job) == 0)
 	{
@@ -219,12 +220,12 @@ sim_org_create(const char *name, int64_t nrows)
 SimBlock *
 sim_listing_block(const SimListing *listing, int64_t row, int *index)
 {
-	int			low = 0;
-	int			high = listing->nblocks;
+	int low = 0;
+	int high = listing->nblocks;
 
 	while (high - low > 1)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 
 		if (listing->starts[middle] <= row)
 			low = middle;
@@ -238,8 +239,8 @@ sim_listing_block(const SimListing *listing, int64_t row, int *index)
 const SimRecord *
 sim_listing_record(const SimListing *listing, int64_t row)
 {
-	int			index;
-	SimBlock   *block = sim_listing_block(listing, row, &index);
+	int index;
+	SimBlock *block = sim_listing_block(listing, row, &index);
 
 	return &block->records[index];
 }
@@ -248,7 +249,7 @@ sim_listing_record(const SimListing *listing, int64_t row)
 const SimRecord *
 sim_listing_find(const SimListing *listing, const char *id)
 {
-	int64_t		row = sim_listing_search(listing, id, false);
+	int64_t row = sim_listing_search(listing, id, false);
 	const SimRecord *record;
 
 	if (row >= listing->nrows)
@@ -261,13 +262,13 @@ sim_listing_find(const SimListing *listing, const char *id)
 int64_t
 sim_listing_search(const SimListing *listing, const char *id, bool after)
 {
-	int64_t		low = 0;
-	int64_t		high = listing->nrows;
+	int64_t low = 0;
+	int64_t high = listing->nrows;
 
 	while (low < high)
 	{
-		int64_t		middle = (low + high) / 2;
-		int			cmp = strcmp(sim_listing_record(listing, middle)->id, id);
+		int64_t middle = (low + high) / 2;
+		int cmp = strcmp(sim_listing_record(listing, middle)->id, id);
 
 		if (cmp < 0 || (after && cmp == 0))
 			low = middle + 1;
@@ -292,18 +293,19 @@ static void
 merge_block(SimOrg *org, SimListing *listing, SimBlock *old,
 			const SimEdit *edits, int64_t nedits)
 {
-	int			old_rows = old ? old->nrows : 0;
-	SimRecord  *merged = sim_alloc((old_rows + nedits) * sizeof(SimRecord));
-	uint32_t   *origin = sim_alloc((old_rows + nedits) * sizeof(uint32_t));
-	int64_t		n = 0;
-	int64_t		e = 0;
-	int64_t		from;
-	int			r = 0;
+	int old_rows = old ? old->nrows : 0;
+	SimRecord *merged = sim_alloc((old_rows + nedits) * sizeof(SimRecord));
+	uint32_t *origin = sim_alloc((old_rows + nedits) * sizeof(uint32_t));
+	int64_t n = 0;
+	int64_t e = 0;
+	int64_t from;
+	int r = 0;
 
 	while (r < old_rows || e < nedits)
 	{
-		int			cmp = r == old_rows ? 1 : e == nedits ? -1 :
-			strcmp(old->records[r].id, edits[e].record.id);
+		int cmp = r == old_rows ? 1 :
+			e == nedits         ? -1 :
+								  strcmp(old->records[r].id, edits[e].record.id);
 
 		if (cmp < 0)
 		{
@@ -322,9 +324,9 @@ merge_block(SimOrg *org, SimListing *listing, SimBlock *old,
 	}
 	for (from = 0; from < n; from += BLOCK_ROWS * 2)
 	{
-		int			rows = (int) (n - from < BLOCK_ROWS * 2 ? n - from :
-								  BLOCK_ROWS * 2);
-		SimBlock   *block = block_create(rows);
+		int rows = (int) (n - from < BLOCK_ROWS * 2 ? n - from :
+													  BLOCK_ROWS * 2);
+		SimBlock *block = block_create(rows);
 
 		memcpy(block->records, merged + from, rows * sizeof(SimRecord));
 		block_finish(block);
@@ -345,19 +347,19 @@ sim_data_apply(SimOrg *org, SimEdit *edits, int64_t nedits)
 {
 	SimListing *old = org->listing;
 	SimListing *new;
-	int64_t		e = 0;
-	int			b;
+	int64_t e = 0;
+	int b;
 
 	qsort(edits, nedits, sizeof(SimEdit), compare_edits);
 	new = listing_create((int) (old->nblocks * 2 + nedits / BLOCK_ROWS + 2));
 	for (b = 0; b < old->nblocks; b++)
 	{
-		int64_t		first = e;
+		int64_t first = e;
 
-		while (e < nedits &&
-			   (b == old->nblocks - 1 ||
-				strcmp(edits[e].record.id,
-					   old->blocks[b + 1]->records[0].id) < 0))
+		while (
+			e < nedits &&
+			(b == old->nblocks - 1 ||
+			 strcmp(edits[e].record.id, old->blocks[b + 1]->records[0].id) < 0))
 			e++;
 		if (e > first)
 			merge_block(org, new, old->blocks[b], edits + first, e - first);
@@ -383,10 +385,10 @@ static int64_t *
 choose_rows(const SimListing *listing, double fraction, int64_t count,
 			int64_t within, uint64_t *random, int64_t *nchosen)
 {
-	int64_t		total = listing->nrows;
-	int64_t    *chosen;
-	int64_t		n = 0;
-	int64_t		row;
+	int64_t total = listing->nrows;
+	int64_t *chosen;
+	int64_t n = 0;
+	int64_t row;
 
 	if (within >= 0 && within < total)
 		total = within;
@@ -412,11 +414,11 @@ int64_t
 sim_data_change(SimOrg *org, double fraction, int64_t count, int64_t within,
 				int64_t backdate_ms)
 {
-	uint64_t	random;
-	int64_t    *rows;
-	int64_t		n;
-	int64_t		i;
-	SimEdit    *edits;
+	uint64_t random;
+	int64_t *rows;
+	int64_t n;
+	int64_t i;
+	SimEdit *edits;
 
 	pthread_mutex_lock(&sim_data.lock);
 	random = change_random(org);
@@ -424,7 +426,7 @@ sim_data_change(SimOrg *org, double fraction, int64_t count, int64_t within,
 	edits = sim_alloc(n * sizeof(SimEdit));
 	for (i = 0; i < n; i++)
 	{
-		SimRecord  *record = &edits[i].record;
+		SimRecord *record = &edits[i].record;
 
 		*record = *sim_listing_record(org->listing, rows[i]);
 		sim_regenerate(record, &random);
@@ -443,10 +445,10 @@ sim_data_change(SimOrg *org, double fraction, int64_t count, int64_t within,
 int64_t
 sim_data_insert(SimOrg *org, int64_t count, bool scattered, int64_t within)
 {
-	uint64_t	random;
-	SimEdit    *edits = sim_alloc(count * sizeof(SimEdit));
-	int64_t		rows;
-	int64_t		i;
+	uint64_t random;
+	SimEdit *edits = sim_alloc(count * sizeof(SimEdit));
+	int64_t rows;
+	int64_t i;
 
 	pthread_mutex_lock(&sim_data.lock);
 	random = change_random(org);
@@ -455,15 +457,14 @@ sim_data_insert(SimOrg *org, int64_t count, bool scattered, int64_t within)
 		rows = within;
 	for (i = 0; i < count; i++)
 	{
-		SimRecord  *record = &edits[i].record;
-		uint32_t	serial = ++org->last_serial;
+		SimRecord *record = &edits[i].record;
+		uint32_t serial = ++org->last_serial;
 
 		sim_generate(record, org, serial);
 		if (scattered && rows > 0)
 		{
-			char		id[96];
-			int64_t		row = (int64_t) (sim_random(&random) %
-										 (uint64_t) rows);
+			char id[96];
+			int64_t row = (int64_t) (sim_random(&random) % (uint64_t) rows);
 
 			/* the serial makes it unique, the prefix puts it after a record */
 			snprintf(id, sizeof(id), "%.*s-%u", org->id_width + 4,
@@ -484,11 +485,11 @@ int64_t
 sim_data_delete(SimOrg *org, double fraction, int64_t count, int64_t within,
 				const char *id)
 {
-	SimEdit    *edits;
-	int64_t    *rows;
-	int64_t		n = 0;
-	int64_t		i;
-	uint64_t	random;
+	SimEdit *edits;
+	int64_t *rows;
+	int64_t n = 0;
+	int64_t i;
+	uint64_t random;
 
 	pthread_mutex_lock(&sim_data.lock);
 	if (id)
@@ -500,8 +501,7 @@ sim_data_delete(SimOrg *org, double fraction, int64_t count, int64_t within,
 	else
 	{
 		random = change_random(org);
-		rows = choose_rows(org->listing, fraction, count, within, &random,
-						   &n);
+		rows = choose_rows(org->listing, fraction, count, within, &random, &n);
 	}
 	edits = sim_alloc(n * sizeof(SimEdit));
 	for (i = 0; i < n; i++)

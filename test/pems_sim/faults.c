@@ -7,26 +7,28 @@
 
 #include "sim.h"
 
-static const char *const kind_names[SIM_NFAULTS] = {
-	"latency", "status", "cut", "wrong_total", "alert", "html", "garbage",
-	"truncate", "empty", "drip", "hang", "mutate", "same_page",
-	"short_pages", "redirect", "big_record", "bad_utf8", "nul", "surrogates",
-	"deep", "endless", "ignore_filter", "hidden", "quota", "unsorted",
-	"applied_cut", "more", "dup", "close", "reset", "raw", "set"
-};
+static const char *const kind_names[SIM_NFAULTS] =
+	{"latency",   "status",        "cut",        "wrong_total",
+	 "alert",     "html",          "garbage",    "truncate",
+	 "empty",     "drip",          "hang",       "mutate",
+	 "same_page", "short_pages",   "redirect",   "big_record",
+	 "bad_utf8",  "nul",           "surrogates", "deep",
+	 "endless",   "ignore_filter", "hidden",     "quota",
+	 "unsorted",  "applied_cut",   "more",       "dup",
+	 "close",     "reset",         "raw",        "set"};
 
 static struct
 {
 	pthread_mutex_t lock;
-	SimFault	fault[SIM_MAX_FAULTS];
-	int			nfaults;
-	int			last_id;
-}			state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	SimFault fault[SIM_MAX_FAULTS];
+	int nfaults;
+	int last_id;
+} state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int
 kind_find(const char *name)
 {
-	int			i;
+	int i;
 
 	for (i = 0; name && i < SIM_NFAULTS; i++)
 		if (strcmp(kind_names[i], name) == 0)
@@ -40,14 +42,16 @@ parse_on(const char *text)
 	static const struct
 	{
 		const char *name;
-		int			on;
-	}			names[] = {
-		{"data", SIM_ON_DATA}, {"head", SIM_ON_HEAD},
-		{"count", SIM_ON_COUNT}, {"get", SIM_ON_GET},
-		{"write", SIM_ON_WRITE}, {"grid", SIM_ON_GRID},
-		{"screen", SIM_ON_SCREEN}, {"all", SIM_ON_GRID | SIM_ON_SCREEN}
-	};
-	size_t		i;
+		int on;
+	} names[] = {{"data", SIM_ON_DATA},
+				 {"head", SIM_ON_HEAD},
+				 {"count", SIM_ON_COUNT},
+				 {"get", SIM_ON_GET},
+				 {"write", SIM_ON_WRITE},
+				 {"grid", SIM_ON_GRID},
+				 {"screen", SIM_ON_SCREEN},
+				 {"all", SIM_ON_GRID | SIM_ON_SCREEN}};
+	size_t i;
 
 	for (i = 0; i < lengthof(names); i++)
 		if (strcmp(names[i].name, text) == 0)
@@ -67,8 +71,8 @@ number(SimArgument get, void *arg, const char *name, int64_t missing)
 const char *
 sim_fault_add(SimArgument get, void *arg, int *id)
 {
-	SimFault	fault = {0};
-	int			kind = kind_find(get(arg, "kind"));
+	SimFault fault = {0};
+	int kind = kind_find(get(arg, "kind"));
 	const char *on = get(arg, "on");
 	const char *org = get(arg, "org");
 	const char *text = get(arg, "text");
@@ -78,8 +82,9 @@ sim_fault_add(SimArgument get, void *arg, int *id)
 	if (kind < 0)
 		return "unknown kind";
 	fault.kind = (SimFaultKind) kind;
-	fault.on = on ? parse_on(on) : kind == SIM_FAULT_APPLIED_CUT ?
-		SIM_ON_WRITE : SIM_ON_GRID;
+	fault.on = on                     ? parse_on(on) :
+		kind == SIM_FAULT_APPLIED_CUT ? SIM_ON_WRITE :
+										SIM_ON_GRID;
 	if (fault.on == 0)
 		return "unknown value of on";
 	if (org)
@@ -122,7 +127,7 @@ sim_fault_add(SimArgument get, void *arg, int *id)
 static bool
 quota_exceeded(SimFault *fault)
 {
-	double		now = sim_now();
+	double now = sim_now();
 
 	if (now - fault->window_start >=
 		(fault->ms > 0 ? (double) fault->ms / 1000 : 1))
@@ -136,12 +141,12 @@ quota_exceeded(SimFault *fault)
 void
 sim_faults_strike(SimStrike *strike, int on, const char *org, int64_t offset)
 {
-	int			i;
+	int i;
 
 	pthread_mutex_lock(&state.lock);
 	for (i = 0; i < state.nfaults; i++)
 	{
-		SimFault   *f = &state.fault[i];
+		SimFault *f = &state.fault[i];
 
 		if (!(f->on & on) || offset < f->after ||
 			(f->org[0] && strcmp(f->org, org) != 0))
@@ -165,14 +170,14 @@ sim_faults_strike(SimStrike *strike, int on, const char *org, int64_t offset)
 int
 sim_faults_clear(const char *kind, const char *org, int id)
 {
-	int			kept = 0;
-	int			cleared;
-	int			i;
+	int kept = 0;
+	int cleared;
+	int i;
 
 	pthread_mutex_lock(&state.lock);
 	for (i = 0; i < state.nfaults; i++)
 	{
-		SimFault   *f = &state.fault[i];
+		SimFault *f = &state.fault[i];
 
 		if ((kind && strcmp(kind, kind_names[f->kind]) != 0) ||
 			(org && strcmp(org, f->org) != 0) || (id && id != f->id))
@@ -187,16 +192,17 @@ sim_faults_clear(const char *kind, const char *org, int id)
 void
 sim_faults_json(SimBuf *out)
 {
-	int			i;
+	int i;
 
 	sim_buf_puts(out, "[");
 	pthread_mutex_lock(&state.lock);
 	for (i = 0; i < state.nfaults; i++)
 	{
-		SimFault   *f = &state.fault[i];
+		SimFault *f = &state.fault[i];
 
-		sim_buf_printf(out, "%s{\"id\":%d,\"kind\":\"%s\",\"org\":",
-					   i ? "," : "", f->id, kind_names[f->kind]);
+		sim_buf_printf(out,
+					   "%s{\"id\":%d,\"kind\":\"%s\",\"org\":", i ? "," : "",
+					   f->id, kind_names[f->kind]);
 		sim_buf_json(out, f->org, false);
 		sim_buf_printf(out, ",\"count\":%lld,\"seen\":%lld,\"fired\":%lld}",
 					   (long long) f->count, (long long) f->seen,

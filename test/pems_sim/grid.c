@@ -13,12 +13,12 @@
 
 typedef struct GridRequest
 {
-	SimSettings settings;		/* as they were when the request came */
-	SimFilter	filters[SIM_MAX_FILTERS];
-	int			nfilters;
-	int64_t		offset;
-	int64_t		count;
-	SimOrg	   *org;			/* the one asked for, where it exists */
+	SimSettings settings; /* as they were when the request came */
+	SimFilter filters[SIM_MAX_FILTERS];
+	int nfilters;
+	int64_t offset;
+	int64_t count;
+	SimOrg *org; /* the one asked for, where it exists */
 } GridRequest;
 
 static bool
@@ -28,13 +28,12 @@ parse_operator(const char *text, SimOperator *op)
 	{
 		const char *name;
 		SimOperator op;
-	}			names[] = {
-		{"BEGINS", SIM_OP_BEGINS}, {"CONTAINS", SIM_OP_CONTAINS},
-		{"=", SIM_OP_EQ}, {"EQUALS", SIM_OP_EQ}, {"!=", SIM_OP_NE},
-		{"<>", SIM_OP_NE}, {"<", SIM_OP_LT}, {">", SIM_OP_GT},
-		{"<=", SIM_OP_LE}, {">=", SIM_OP_GE}
-	};
-	size_t		i;
+	} names[] = {{"BEGINS", SIM_OP_BEGINS}, {"CONTAINS", SIM_OP_CONTAINS},
+				 {"=", SIM_OP_EQ},          {"EQUALS", SIM_OP_EQ},
+				 {"!=", SIM_OP_NE},         {"<>", SIM_OP_NE},
+				 {"<", SIM_OP_LT},          {">", SIM_OP_GT},
+				 {"<=", SIM_OP_LE},         {">=", SIM_OP_GE}};
+	size_t i;
 
 	for (i = 0; text && i < lengthof(names); i++)
 		if (strcasecmp(names[i].name, text) == 0)
@@ -49,7 +48,7 @@ parse_operator(const char *text, SimOperator *op)
 static const char *
 parse_filter(GridRequest *grid, const SimJson *json)
 {
-	SimFilter  *filter = &grid->filters[grid->nfilters];
+	SimFilter *filter = &grid->filters[grid->nfilters];
 	const char *alias = sim_json_text(json, "ALIAS_NAME");
 	const char *value = sim_json_text(json, "VALUE");
 	const char *joiner = sim_json_text(json, "JOINER");
@@ -58,8 +57,7 @@ parse_filter(GridRequest *grid, const SimJson *json)
 		return "Too many filters";
 	memset(filter, 0, sizeof(*filter));
 	filter->field = alias ? sim_field_find(alias) : -1;
-	if (filter->field < 0 ||
-		strcasecmp(alias, grid->settings.drop) == 0)
+	if (filter->field < 0 || strcasecmp(alias, grid->settings.drop) == 0)
 		return "The filter's field is not a field of the grid";
 	if (!parse_operator(sim_json_text(json, "OPERATOR"), &filter->op))
 		return "The filter's operator is not a valid operator";
@@ -68,8 +66,7 @@ parse_filter(GridRequest *grid, const SimJson *json)
 	if (!grid->settings.delta &&
 		sim_fields[filter->field].kind == SIM_KIND_MODIFIED)
 		return "The field cannot be used in a filter";
-	if (!grid->settings.keyset &&
-		sim_fields[filter->field].kind == SIM_KIND_ID)
+	if (!grid->settings.keyset && sim_fields[filter->field].kind == SIM_KIND_ID)
 		return "The field cannot be used in a filter";
 	strcpy(filter->value, value);
 	filter->seqnum = sim_json_int(json, "SEQNUM", grid->nfilters);
@@ -82,13 +79,13 @@ static const char *
 parse_filters(GridRequest *grid, const SimJson *json)
 {
 	const SimJson *single = sim_json_get(json, "ADDON_FILTER");
-	const SimJson *several =
-		sim_json_get(sim_json_get(json, "MULTIADDON_FILTERS"),
-					 "MADDON_FILTER");
+	const SimJson *several = sim_json_get(sim_json_get(json,
+													   "MULTIADDON_FILTERS"),
+										  "MADDON_FILTER");
 	const SimJson *item;
 	const char *error = NULL;
-	int			i;
-	int			j;
+	int i;
+	int j;
 
 	if (single && single->type == SIM_JSON_OBJECT)
 		error = parse_filter(grid, single);
@@ -99,10 +96,11 @@ parse_filters(GridRequest *grid, const SimJson *json)
 		error = parse_filter(grid, item);
 	/* by SEQNUM; stable, for they are few */
 	for (i = 1; i < grid->nfilters; i++)
-		for (j = i; j > 0 &&
-			 grid->filters[j - 1].seqnum > grid->filters[j].seqnum; j--)
+		for (j = i;
+			 j > 0 && grid->filters[j - 1].seqnum > grid->filters[j].seqnum;
+			 j--)
 		{
-			SimFilter	swap = grid->filters[j];
+			SimFilter swap = grid->filters[j];
 
 			grid->filters[j] = grid->filters[j - 1];
 			grid->filters[j - 1] = swap;
@@ -113,11 +111,10 @@ parse_filters(GridRequest *grid, const SimJson *json)
 static void
 describe_filters(SimRequest *request, const GridRequest *grid)
 {
-	static const char *const names[] = {
-		"BEGINS", "CONTAINS", "=", "<>", "<", ">", "<=", ">="
-	};
-	size_t		used = 0;
-	int			i;
+	static const char *const names[] = {"BEGINS", "CONTAINS", "=",  "<>",
+										"<",      ">",        "<=", ">="};
+	size_t used = 0;
+	int i;
 
 	for (i = 0; i < grid->nfilters; i++)
 	{
@@ -129,8 +126,8 @@ describe_filters(SimRequest *request, const GridRequest *grid)
 			used += (size_t) snprintf(request->filter + used,
 									  sizeof(request->filter) - used,
 									  "%s%s %s %s", i ? "; " : "",
-									  sim_fields[f->field].alias,
-									  names[f->op], f->value);
+									  sim_fields[f->field].alias, names[f->op],
+									  f->value);
 	}
 }
 
@@ -142,8 +139,8 @@ static int64_t
 reading_position(const GridRequest *grid)
 {
 	SimListing *listing;
-	int64_t		position = 0;
-	int			i;
+	int64_t position = 0;
+	int i;
 
 	if (grid->org == NULL)
 		return grid->offset;
@@ -162,8 +159,8 @@ reading_position(const GridRequest *grid)
 static void
 ignore_filters(GridRequest *grid, const SimFault *fault)
 {
-	int			kept = 0;
-	int			i;
+	int kept = 0;
+	int i;
 
 	for (i = 0; i < grid->nfilters; i++)
 		if (strcmp(fault->text, "all") != 0 &&
@@ -177,7 +174,7 @@ ignore_filters(GridRequest *grid, const SimFault *fault)
 /* What a page's loop knows about the block it is in. */
 typedef struct PageBlock
 {
-	SimBlock   *block;
+	SimBlock *block;
 	SimRowText *base;
 	SimRowText *patch;
 	const uint32_t *source;
@@ -203,7 +200,7 @@ page_add(SimBody *body, const PageBlock *at, uint32_t row)
 {
 	const SimRowText *text = at->base;
 	const char *data;
-	size_t		len;
+	size_t len;
 
 	if (at->source)
 		row = at->source[row];
@@ -232,13 +229,13 @@ page_add(SimBody *body, const PageBlock *at, uint32_t row)
 static bool
 odd_cell(const SimStrike *strike, SimBuf *raw, size_t *fill)
 {
-	int64_t		depth;
-	int64_t		i;
+	int64_t depth;
+	int64_t i;
 
 	*fill = 0;
 	if (strike->on[SIM_FAULT_BIG_RECORD])
 	{
-		int64_t		bytes = strike->fault[SIM_FAULT_BIG_RECORD].bytes;
+		int64_t bytes = strike->fault[SIM_FAULT_BIG_RECORD].bytes;
 
 		*fill = bytes > 0 ? (size_t) bytes : 10 << 20;
 		sim_buf_puts(raw, "\"\"");
@@ -270,17 +267,19 @@ static bool
 odd_record(const GridRequest *grid, const SimStrike *strike, char *id,
 		   size_t size)
 {
-	static const SimFaultKind kinds[] = {
-		SIM_FAULT_BIG_RECORD, SIM_FAULT_BAD_UTF8, SIM_FAULT_NUL,
-		SIM_FAULT_SURROGATES, SIM_FAULT_DEEP, SIM_FAULT_RAW
-	};
+	static const SimFaultKind kinds[] = {SIM_FAULT_BIG_RECORD,
+										 SIM_FAULT_BAD_UTF8,
+										 SIM_FAULT_NUL,
+										 SIM_FAULT_SURROGATES,
+										 SIM_FAULT_DEEP,
+										 SIM_FAULT_RAW};
 	SimListing *listing;
-	size_t		i;
-	bool		found = false;
+	size_t i;
+	bool found = false;
 
 	for (i = 0; i < lengthof(kinds) && !found; i++)
 	{
-		int64_t		row = strike->fault[kinds[i]].row;
+		int64_t row = strike->fault[kinds[i]].row;
 
 		if (!strike->on[kinds[i]] || grid->org == NULL)
 			continue;
@@ -298,11 +297,11 @@ odd_record(const GridRequest *grid, const SimStrike *strike, char *id,
 static void
 page_add_odd(SimBody *body, const SimStrike *strike, SimRowRef ref)
 {
-	SimBuf		raw = {0};
-	SimBuf		row = {0};
-	SimBuf		rest = {0};
-	size_t		fill;
-	char	   *mark;
+	SimBuf raw = {0};
+	SimBuf row = {0};
+	SimBuf rest = {0};
+	size_t fill;
+	char *mark;
 
 	odd_cell(strike, &raw, &fill);
 	if (fill > 0)
@@ -314,8 +313,9 @@ page_add_odd(SimBody *body, const SimStrike *strike, SimRowRef ref)
 	sim_render_row(&row, &ref.block->records[ref.row],
 				   sim_data.orgs[ref.org]->name,
 				   sim_field_find(strike->on[SIM_FAULT_RAW] ?
-								  strike->fault[SIM_FAULT_RAW].field :
-								  "description"), raw.data, raw.len);
+									  strike->fault[SIM_FAULT_RAW].field :
+									  "description"),
+				   raw.data, raw.len);
 	if (fill > 0 && (mark = strchr(row.data, '\x1e')) != NULL)
 	{
 		sim_buf_puts(&rest, mark + 1);
@@ -334,19 +334,21 @@ static int64_t
 page_rows(SimBody *body, const GridRequest *grid, const SimStrike *strike,
 		  const SimRows *rows, int64_t end)
 {
-	PageBlock	at = {0};
-	char		odd_id[100];
-	bool		odd = odd_record(grid, strike, odd_id, sizeof(odd_id));
-	int64_t		hide = strike->on[SIM_FAULT_HIDDEN] ?
+	PageBlock at = {0};
+	char odd_id[100];
+	bool odd = odd_record(grid, strike, odd_id, sizeof(odd_id));
+	int64_t hide = strike->on[SIM_FAULT_HIDDEN] ?
 		(strike->fault[SIM_FAULT_HIDDEN].n > 0 ?
-		 strike->fault[SIM_FAULT_HIDDEN].n : 100) : 0;
-	int64_t		sent = 0;
-	int64_t		i;
+			 strike->fault[SIM_FAULT_HIDDEN].n :
+			 100) :
+		0;
+	int64_t sent = 0;
+	int64_t i;
 
 	for (i = grid->offset; i < end; i++)
 	{
-		int64_t		row = i;
-		SimRowRef	ref;
+		int64_t row = i;
+		SimRowRef ref;
 		const SimRecord *record;
 
 		if (strike->on[SIM_FAULT_UNSORTED])
@@ -364,8 +366,8 @@ page_rows(SimBody *body, const GridRequest *grid, const SimStrike *strike,
 			page_add(body, &at, ref.row);
 		}
 		sent++;
-		if (strike->on[SIM_FAULT_DUP] && i == grid->offset +
-			strike->fault[SIM_FAULT_DUP].row)
+		if (strike->on[SIM_FAULT_DUP] &&
+			i == grid->offset + strike->fault[SIM_FAULT_DUP].row)
 		{
 			/* the same row once more */
 			page_enter(body, &at, ref);
@@ -385,22 +387,21 @@ static void
 add_metadata(SimBuf *buf, const GridRequest *grid, int64_t total,
 			 int64_t position, bool more)
 {
-	int			form = grid->settings.total;
+	int form = grid->settings.total;
 	const char *quote = form == SIM_TOTAL_STRING ? "\"" : "";
 
 	sim_buf_printf(buf, "\"METADATA\":{\"CURRENTCURSORPOSITION\":\"%lld\"",
 				   (long long) position);
 	if (grid->settings.more)
-		sim_buf_printf(buf, ",\"MORERECORDPRESENT\":\"%s\"",
-					   more ? "+" : "-");
+		sim_buf_printf(buf, ",\"MORERECORDPRESENT\":\"%s\"", more ? "+" : "-");
 	if (form == SIM_TOTAL_BOTH || form == SIM_TOTAL_RECORDS ||
 		form == SIM_TOTAL_STRING)
 		sim_buf_printf(buf, ",\"RECORDS\":\"%lld\"", (long long) total);
 	sim_buf_puts(buf, "}");
 	if (form == SIM_TOTAL_BOTH || form == SIM_TOTAL_TOTALROWS ||
 		form == SIM_TOTAL_STRING)
-		sim_buf_printf(buf, ",\"TOTALROWS\":%s%lld%s", quote,
-					   (long long) total, quote);
+		sim_buf_printf(buf, ",\"TOTALROWS\":%s%lld%s", quote, (long long) total,
+					   quote);
 	if (form == SIM_TOTAL_TOTAL_COUNT)
 		sim_buf_printf(buf, ",\"TOTAL-COUNT\":%lld", (long long) total);
 	if (form == SIM_TOTAL_ROWCOUNT)
@@ -410,9 +411,10 @@ add_metadata(SimBuf *buf, const GridRequest *grid, int64_t total,
 static void
 add_fields(SimBuf *buf, bool old_form)
 {
-	sim_buf_puts(buf, old_form ?
-				 ",\"HEADER\":{\"DATATABLE\":{\"COLUMNS\":{\"COLUMN\":" :
-				 ",\"FIELDS\":{\"FIELD\":");
+	sim_buf_puts(buf,
+				 old_form ?
+					 ",\"HEADER\":{\"DATATABLE\":{\"COLUMNS\":{\"COLUMN\":" :
+					 ",\"FIELDS\":{\"FIELD\":");
 	sim_render_fields(buf, old_form);
 	sim_buf_puts(buf, old_form ? "}}}" : "}");
 }
@@ -420,17 +422,19 @@ add_fields(SimBuf *buf, bool old_form)
 static void
 grid_opens(SimBuf *buf, const GridRequest *grid)
 {
-	sim_buf_puts(buf, grid->settings.wrapper == SIM_GRID_TOP ? "{\"GRID\":{" :
-				 grid->settings.wrapper == SIM_GRID1 ?
-				 "{\"Result\":{\"ResultData\":{\"GRID1\":{" :
-				 "{\"Result\":{\"ResultData\":{\"GRID\":{");
+	sim_buf_puts(buf,
+				 grid->settings.wrapper == SIM_GRID_TOP ?
+					 "{\"GRID\":{" :
+					 grid->settings.wrapper == SIM_GRID1 ?
+					 "{\"Result\":{\"ResultData\":{\"GRID1\":{" :
+					 "{\"Result\":{\"ResultData\":{\"GRID\":{");
 }
 
 static const char *
 grid_closes(const GridRequest *grid)
 {
 	return grid->settings.wrapper == SIM_GRID_TOP ? "},\"ErrorAlert\":[]}" :
-		"}}},\"ErrorAlert\":[]}";
+													"}}},\"ErrorAlert\":[]}";
 }
 
 static const char *
@@ -468,13 +472,13 @@ static enum MHD_Result
 answer_data(SimRequest *request, GridRequest *grid)
 {
 	const SimStrike *strike = &request->strike;
-	SimBody    *body = sim_body_create();
-	SimBuf		buf = {0};
-	SimRows    *rows = sim_rows_select(grid->filters, grid->nfilters,
-									   grid->offset, grid->count);
-	int64_t		end = grid->offset + grid->count;
-	bool		more;
-	bool		object;
+	SimBody *body = sim_body_create();
+	SimBuf buf = {0};
+	SimRows *rows = sim_rows_select(grid->filters, grid->nfilters, grid->offset,
+									grid->count);
+	int64_t end = grid->offset + grid->count;
+	bool more;
+	bool object;
 
 	if (grid->offset > rows->total)
 		grid->offset = rows->total;
@@ -484,7 +488,8 @@ answer_data(SimRequest *request, GridRequest *grid)
 	more = end < rows->total;
 	if (strike->on[SIM_FAULT_MORE])
 		more = strike->fault[SIM_FAULT_MORE].text[0] ?
-			strike->fault[SIM_FAULT_MORE].text[0] == '+' : !more;
+			strike->fault[SIM_FAULT_MORE].text[0] == '+' :
+			!more;
 	add_metadata(&buf, grid, told_total(strike, rows->total), end, more);
 	if (grid->settings.fields == SIM_FIELDS_INLINE && !grid->settings.named)
 		add_fields(&buf, false);
@@ -493,8 +498,8 @@ answer_data(SimRequest *request, GridRequest *grid)
 	else
 	{
 		object = grid->settings.single_object && end - grid->offset == 1;
-		sim_buf_puts(&buf, object ? ",\"DATA\":{\"ROW\":" :
-					 ",\"DATA\":{\"ROW\":[");
+		sim_buf_puts(&buf,
+					 object ? ",\"DATA\":{\"ROW\":" : ",\"DATA\":{\"ROW\":[");
 		sim_body_own(body, &buf);
 		request->rows = page_rows(body, grid, strike, rows, end);
 		if (strike->on[SIM_FAULT_ENDLESS] && request->rows > 0)
@@ -516,8 +521,8 @@ answer_data(SimRequest *request, GridRequest *grid)
 static enum MHD_Result
 answer_head(SimRequest *request, GridRequest *grid)
 {
-	SimBody    *body = sim_body_create();
-	SimBuf		buf = {0};
+	SimBody *body = sim_body_create();
+	SimBuf buf = {0};
 
 	grid_opens(&buf, grid);
 	sim_buf_puts(&buf, "\"GRIDNAME\":\"CUPFAG\"");
@@ -530,9 +535,9 @@ answer_head(SimRequest *request, GridRequest *grid)
 static enum MHD_Result
 answer_count(SimRequest *request, GridRequest *grid)
 {
-	SimBody    *body = sim_body_create();
-	SimBuf		buf = {0};
-	SimRows    *rows = sim_rows_select(grid->filters, grid->nfilters, 0, 0);
+	SimBody *body = sim_body_create();
+	SimBuf buf = {0};
+	SimRows *rows = sim_rows_select(grid->filters, grid->nfilters, 0, 0);
 
 	grid_opens(&buf, grid);
 	add_metadata(&buf, grid, told_total(&request->strike, rows->total), 0,
@@ -547,7 +552,7 @@ answer_count(SimRequest *request, GridRequest *grid)
 static void
 mutate(const GridRequest *grid, const SimFault *fault, int64_t position)
 {
-	int64_t		within = strcmp(fault->text, "any") == 0 ? -1 : position;
+	int64_t within = strcmp(fault->text, "any") == 0 ? -1 : position;
 
 	if (grid->org == NULL || within == 0)
 		return;
@@ -563,8 +568,8 @@ mutate(const GridRequest *grid, const SimFault *fault, int64_t position)
 static void
 apply_setting(GridRequest *grid, const SimFault *fault)
 {
-	char		pair[512];
-	char	   *value;
+	char pair[512];
+	char *value;
 
 	snprintf(pair, sizeof(pair), "%s", fault->text);
 	value = strchr(pair, '=');
@@ -580,8 +585,10 @@ apply_setting(GridRequest *grid, const SimFault *fault)
 static void
 parse_position(GridRequest *grid, const SimJson *json)
 {
-	grid->offset = sim_json_int(json, grid->settings.row_offset ?
-								"ROW_OFFSET" : "CURSOR_POSITION", 0);
+	grid->offset = sim_json_int(json,
+								grid->settings.row_offset ? "ROW_OFFSET" :
+															"CURSOR_POSITION",
+								0);
 	grid->count = sim_json_int(json, "NUMBER_OF_ROWS_FIRST_RETURNED", 50);
 	if (grid->offset < 0)
 		grid->offset = 0;
@@ -596,10 +603,10 @@ sim_grid_request(SimRequest *request)
 {
 	const SimJson *json = sim_json_get(request->json, "GRID");
 	const char *type = sim_json_text(request->json, "REQUEST_TYPE");
-	SimStrike  *strike = &request->strike;
+	SimStrike *strike = &request->strike;
 	GridRequest grid = {0};
 	const char *error;
-	int64_t		position;
+	int64_t position;
 	enum MHD_Result result;
 
 	pthread_rwlock_rdlock(&sim_settings_lock);
@@ -612,7 +619,7 @@ sim_grid_request(SimRequest *request)
 	else
 		request->on = SIM_ON_DATA;
 	error = json ? parse_filters(&grid, request->json) :
-		"The request names no grid";
+				   "The request names no grid";
 	parse_position(&grid, json);
 	request->org[0] = request->filter[0] = '\0';
 	describe_filters(request, &grid);
@@ -641,7 +648,7 @@ sim_grid_request(SimRequest *request)
 		grid.offset = 0;
 	if (strike->on[SIM_FAULT_SHORT_PAGES])
 	{
-		int64_t		rows = strike->fault[SIM_FAULT_SHORT_PAGES].rows;
+		int64_t rows = strike->fault[SIM_FAULT_SHORT_PAGES].rows;
 
 		if (rows < 0)
 			rows = grid.count / 2;

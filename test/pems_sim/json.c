@@ -9,7 +9,7 @@
 
 #include "sim.h"
 
-#define MAX_DEPTH	64
+#define MAX_DEPTH 64
 
 static SimJson *parse_value(const char **p, int depth);
 
@@ -23,12 +23,12 @@ skip_space(const char **p)
 static int
 hex4(const char *s)
 {
-	int			value = 0;
-	int			i;
+	int value = 0;
+	int i;
 
 	for (i = 0; i < 4; i++)
 	{
-		int			c = s[i] | 0x20;
+		int c = s[i] | 0x20;
 
 		if (s[i] >= '0' && s[i] <= '9')
 			value = value * 16 + (s[i] - '0');
@@ -43,8 +43,8 @@ hex4(const char *s)
 static void
 add_utf8(SimBuf *buf, uint32_t code)
 {
-	char		out[4];
-	int			len;
+	char out[4];
+	int len;
 
 	if (code < 0x80)
 	{
@@ -81,8 +81,8 @@ parse_escape(const char **p, SimBuf *buf)
 {
 	static const char named[] = "\"\"\\\\//n\nt\tr\rb\bf\f";
 	const char *hit;
-	int			high;
-	int			low;
+	int high;
+	int low;
 
 	if (**p == 'u')
 	{
@@ -116,14 +116,14 @@ parse_escape(const char **p, SimBuf *buf)
 static char *
 parse_string(const char **p)
 {
-	SimBuf		buf = {0};
+	SimBuf buf = {0};
 
 	sim_buf_reserve(&buf, 16);
 	buf.data[0] = '\0';
 	(*p)++;
 	while (**p != '"')
 	{
-		bool		good = (unsigned char) **p >= 0x20;
+		bool good = (unsigned char) **p >= 0x20;
 
 		if (good && **p == '\\')
 		{
@@ -153,14 +153,14 @@ fail(SimJson *json)
 static SimJson *
 parse_children(SimJson *json, const char **p, int depth)
 {
-	char		end = json->type == SIM_JSON_ARRAY ? ']' : '}';
-	SimJson   **tail = &json->child;
+	char end = json->type == SIM_JSON_ARRAY ? ']' : '}';
+	SimJson **tail = &json->child;
 
 	(*p)++;
 	skip_space(p);
 	while (**p != end)
 	{
-		char	   *key = NULL;
+		char *key = NULL;
 
 		if (tail != &json->child)
 		{
@@ -196,8 +196,8 @@ parse_children(SimJson *json, const char **p, int depth)
 static SimJson *
 parse_value(const char **p, int depth)
 {
-	SimJson    *json = sim_alloc(sizeof(SimJson));
-	size_t		len;
+	SimJson *json = sim_alloc(sizeof(SimJson));
+	size_t len;
 
 	skip_space(p);
 	if (depth > MAX_DEPTH)
@@ -238,7 +238,7 @@ parse_value(const char **p, int depth)
 SimJson *
 sim_json_parse(const char *text)
 {
-	SimJson    *json;
+	SimJson *json;
 
 	if (text == NULL)
 		return NULL;
@@ -254,7 +254,7 @@ sim_json_free(SimJson *json)
 {
 	while (json)
 	{
-		SimJson    *next = json->next;
+		SimJson *next = json->next;
 
 		sim_json_free(json->child);
 		free(json->key);

@@ -16,37 +16,49 @@ typedef struct Options
 	const char *port_file;
 	const char *pid_file;
 	const char *orgs;
-	uint64_t	seed;
-	int			nbad;
-	bool		lazy;
+	uint64_t seed;
+	int nbad;
+	bool lazy;
 } Options;
 
 enum
 {
-	OPT_PORT = 256, OPT_PORT_FILE, OPT_PID_FILE, OPT_ORGS, OPT_SEED,
-	OPT_SHAPE, OPT_USER, OPT_PASSWORD, OPT_API_KEY, OPT_ODDITIES, OPT_BAD,
-	OPT_TLS_CERT, OPT_TLS_KEY, OPT_THREADS, OPT_LAZY, OPT_SET
+	OPT_PORT = 256,
+	OPT_PORT_FILE,
+	OPT_PID_FILE,
+	OPT_ORGS,
+	OPT_SEED,
+	OPT_SHAPE,
+	OPT_USER,
+	OPT_PASSWORD,
+	OPT_API_KEY,
+	OPT_ODDITIES,
+	OPT_BAD,
+	OPT_TLS_CERT,
+	OPT_TLS_KEY,
+	OPT_THREADS,
+	OPT_LAZY,
+	OPT_SET
 };
 
-static const struct option long_options[] = {
-	{"port", required_argument, NULL, OPT_PORT},
-	{"port-file", required_argument, NULL, OPT_PORT_FILE},
-	{"pid-file", required_argument, NULL, OPT_PID_FILE},
-	{"orgs", required_argument, NULL, OPT_ORGS},
-	{"seed", required_argument, NULL, OPT_SEED},
-	{"shape", required_argument, NULL, OPT_SHAPE},
-	{"user", required_argument, NULL, OPT_USER},
-	{"password", required_argument, NULL, OPT_PASSWORD},
-	{"api-key", required_argument, NULL, OPT_API_KEY},
-	{"oddities", no_argument, NULL, OPT_ODDITIES},
-	{"bad", required_argument, NULL, OPT_BAD},
-	{"tls-cert", required_argument, NULL, OPT_TLS_CERT},
-	{"tls-key", required_argument, NULL, OPT_TLS_KEY},
-	{"threads", required_argument, NULL, OPT_THREADS},
-	{"lazy", no_argument, NULL, OPT_LAZY},
-	{"set", required_argument, NULL, OPT_SET},
-	{NULL, 0, NULL, 0}
-};
+static const struct option long_options[] =
+	{{"port", required_argument, NULL, OPT_PORT},
+	 {"port-file", required_argument, NULL, OPT_PORT_FILE},
+	 {"pid-file", required_argument, NULL, OPT_PID_FILE},
+	 {"orgs", required_argument, NULL, OPT_ORGS},
+	 {"seed", required_argument, NULL, OPT_SEED},
+	 {"shape", required_argument, NULL, OPT_SHAPE},
+	 {"user", required_argument, NULL, OPT_USER},
+	 {"password", required_argument, NULL, OPT_PASSWORD},
+	 {"api-key", required_argument, NULL, OPT_API_KEY},
+	 {"oddities", no_argument, NULL, OPT_ODDITIES},
+	 {"bad", required_argument, NULL, OPT_BAD},
+	 {"tls-cert", required_argument, NULL, OPT_TLS_CERT},
+	 {"tls-key", required_argument, NULL, OPT_TLS_KEY},
+	 {"threads", required_argument, NULL, OPT_THREADS},
+	 {"lazy", no_argument, NULL, OPT_LAZY},
+	 {"set", required_argument, NULL, OPT_SET},
+	 {NULL, 0, NULL, 0}};
 
 static void
 fail(const char *what, const char *detail)
@@ -67,7 +79,7 @@ set(const char *name, const char *value)
 static void
 set_pair(char *pair)
 {
-	char	   *equals = strchr(pair, '=');
+	char *equals = strchr(pair, '=');
 
 	if (equals == NULL)
 		fail("not name=value", pair);
@@ -78,7 +90,7 @@ set_pair(char *pair)
 static void
 parse_options(int argc, char **argv, Options *options)
 {
-	int			c;
+	int c;
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1)
 		switch (c)
@@ -146,18 +158,18 @@ parse_options(int argc, char **argv, Options *options)
 static void
 create_orgs(const char *list)
 {
-	char	   *copy = strdup(list);
-	char	   *state = NULL;
-	char	   *item;
+	char *copy = strdup(list);
+	char *state = NULL;
+	char *item;
 
 	for (item = strtok_r(copy, ",", &state); item;
 		 item = strtok_r(NULL, ",", &state))
 	{
-		char	   *colon = strchr(item, ':');
-		char	   *star = strchr(item, '*');
-		int64_t		rows = colon ? strtoll(colon + 1, NULL, 10) : 1000;
-		int			copies = star ? atoi(star + 1) : 1;
-		int			i;
+		char *colon = strchr(item, ':');
+		char *star = strchr(item, '*');
+		int64_t rows = colon ? strtoll(colon + 1, NULL, 10) : 1000;
+		int copies = star ? atoi(star + 1) : 1;
+		int i;
 
 		if (colon)
 			*colon = '\0';
@@ -165,7 +177,7 @@ create_orgs(const char *list)
 			*star = '\0';
 		for (i = 1; i <= copies; i++)
 		{
-			char		name[64];
+			char name[64];
 
 			if (star)
 				snprintf(name, sizeof(name), "%.40s%04d", item, i);
@@ -182,8 +194,8 @@ create_orgs(const char *list)
 static void
 write_file(const char *path, long value)
 {
-	char		temporary[4096];
-	FILE	   *file;
+	char temporary[4096];
+	FILE *file;
 
 	if (path == NULL)
 		return;
@@ -199,10 +211,10 @@ write_file(const char *path, long value)
 int
 main(int argc, char **argv)
 {
-	Options		options = {.server.threads = 3, .orgs = "RIO:1000",.seed = 1};
-	sigset_t	signals;
-	int			caught;
-	int			port;
+	Options options = {.server.threads = 3, .orgs = "RIO:1000", .seed = 1};
+	sigset_t signals;
+	int caught;
+	int port;
 
 	/* before the first thread, so that all inherit it */
 	sigemptyset(&signals);

@@ -15,35 +15,34 @@
 
 typedef struct PlanCell
 {
-	int			field;			/* -1: a column that was added */
-	int			aliasnum;
-	char		alias[64];
-	const char *before;			/* text up to the value */
-	size_t		before_len;
+	int field; /* -1: a column that was added */
+	int aliasnum;
+	char alias[64];
+	const char *before; /* text up to the value */
+	size_t before_len;
 } PlanCell;
 
 typedef struct Plan
 {
-	uint32_t	generation;
-	bool		named;
-	bool		oddities;
-	int			dates;
-	int			numbers;
-	int			bools;
-	int			ncells;
-	PlanCell	cells[SIM_NFIELDS + 1];
+	uint32_t generation;
+	bool named;
+	bool oddities;
+	int dates;
+	int numbers;
+	int bools;
+	int ncells;
+	PlanCell cells[SIM_NFIELDS + 1];
 } Plan;
 
 /* Plans are few and small: an old one may be in use, so none is freed. */
 static _Atomic(Plan *) current_plan;
 
 static void
-plan_cell(Plan *plan, const SimSettings *settings, int field,
-		  const char *alias)
+plan_cell(Plan *plan, const SimSettings *settings, int field, const char *alias)
 {
-	PlanCell   *cell = &plan->cells[plan->ncells];
-	SimBuf		before = {0};
-	char	   *p;
+	PlanCell *cell = &plan->cells[plan->ncells];
+	SimBuf before = {0};
+	char *p;
 
 	cell->field = field;
 	cell->aliasnum = ++plan->ncells;
@@ -52,8 +51,8 @@ plan_cell(Plan *plan, const SimSettings *settings, int field,
 		if (*p >= 'a' && *p <= 'z')
 			*p -= 32;
 	if (plan->named)
-		sim_buf_printf(&before, "{\"ALIAS_NAME\":\"%s\",\"VALUE\":",
-					   cell->alias);
+		sim_buf_printf(&before,
+					   "{\"ALIAS_NAME\":\"%s\",\"VALUE\":", cell->alias);
 	else
 		sim_buf_printf(&before, "{\"n\":%d,\"value\":", cell->aliasnum);
 	cell->before = before.data;
@@ -63,10 +62,10 @@ plan_cell(Plan *plan, const SimSettings *settings, int field,
 void
 sim_render_replan(void)
 {
-	Plan	   *old = atomic_load(&current_plan);
-	Plan	   *plan = sim_alloc(sizeof(Plan));
+	Plan *old = atomic_load(&current_plan);
+	Plan *plan = sim_alloc(sizeof(Plan));
 	SimSettings settings;
-	int			i;
+	int i;
 
 	pthread_rwlock_rdlock(&sim_settings_lock);
 	settings = sim_settings;
@@ -80,7 +79,7 @@ sim_render_replan(void)
 	for (i = 0; i < SIM_NFIELDS; i++)
 	{
 		/* mapped columns are not all at the beginning: 73 is prime */
-		int			field = i * (settings.reorder ? 29 : 37) % SIM_NFIELDS;
+		int field = i * (settings.reorder ? 29 : 37) % SIM_NFIELDS;
 		const char *alias = sim_fields[field].alias;
 
 		if (strcasecmp(alias, settings.drop) == 0)
@@ -98,15 +97,15 @@ sim_render_replan(void)
 void
 sim_render_fields(SimBuf *out, bool old_form)
 {
-	Plan	   *plan = atomic_load(&current_plan);
-	int			i;
+	Plan *plan = atomic_load(&current_plan);
+	int i;
 
 	sim_buf_puts(out, "[");
 	for (i = 0; i < plan->ncells; i++)
-		sim_buf_printf(out, old_form ?
-					   "%s{\"INDEX\":%d,\"NAME\":\"%s\"}" :
-					   "%s{\"aliasnum\":%d,\"name\":\"%s\","
-					   "\"label\":\"%s\",\"visible\":\"+\"}",
+		sim_buf_printf(out,
+					   old_form ? "%s{\"INDEX\":%d,\"NAME\":\"%s\"}" :
+								  "%s{\"aliasnum\":%d,\"name\":\"%s\","
+								  "\"label\":\"%s\",\"visible\":\"+\"}",
 					   i ? "," : "", plan->cells[i].aliasnum,
 					   plan->cells[i].alias, plan->cells[i].alias);
 	sim_buf_puts(out, "]");
@@ -115,8 +114,8 @@ sim_render_fields(SimBuf *out, bool old_form)
 static void
 add_number(SimBuf *buf, const Plan *plan, int64_t value, unsigned dice)
 {
-	int			style = plan->numbers;
-	char		text[48];
+	int style = plan->numbers;
+	char text[48];
 
 	if (plan->oddities && dice % 4 == 0)
 		style = (int) (dice / 4 % 3);
@@ -130,8 +129,8 @@ add_number(SimBuf *buf, const Plan *plan, int64_t value, unsigned dice)
 static void
 add_date(SimBuf *buf, const Plan *plan, int32_t value, unsigned dice)
 {
-	int			style = plan->dates;
-	char		text[40];
+	int style = plan->dates;
+	char text[40];
 
 	if (style == SIM_DATE_MIXED || (plan->oddities && dice % 4 == 1))
 		style = (int) (dice / 4 % 4);
@@ -144,11 +143,13 @@ add_date(SimBuf *buf, const Plan *plan, int32_t value, unsigned dice)
 static void
 add_boolean(SimBuf *buf, const Plan *plan, int value, unsigned dice)
 {
-	static const char *const spelled[][2] = {
-		{"\"Y\"", "\"N\""}, {"true", "false"}, {"\"1\"", "\"0\""},
-		{"\"-1\"", "\"0\""}, {"\"true\"", "\"false\""}, {"1", "0"}
-	};
-	int			style = plan->bools;
+	static const char *const spelled[][2] = {{"\"Y\"", "\"N\""},
+											 {"true", "false"},
+											 {"\"1\"", "\"0\""},
+											 {"\"-1\"", "\"0\""},
+											 {"\"true\"", "\"false\""},
+											 {"1", "0"}};
+	int style = plan->bools;
 
 	if (plan->oddities && dice % 4 == 2)
 		style = (int) (dice / 4 % lengthof(spelled));
@@ -160,8 +161,8 @@ add_value(SimBuf *buf, const Plan *plan, const SimRecord *record,
 		  const char *org, int field, unsigned dice)
 {
 	const SimField *f = &sim_fields[field];
-	bool		odd = plan->oddities && record->salt % 8 == 0;
-	char		text[80];
+	bool odd = plan->oddities && record->salt % 8 == 0;
+	char text[80];
 
 	switch (f->kind)
 	{
@@ -217,14 +218,15 @@ static void
 render_row(SimBuf *buf, const Plan *plan, const SimRecord *record,
 		   const char *org, int field, const char *raw, size_t raw_len)
 {
-	bool		odd = plan->oddities && record->salt % 8 == 0;
-	uint64_t	random = record->salt;
-	int			i;
+	bool odd = plan->oddities && record->salt % 8 == 0;
+	uint64_t random = record->salt;
+	int i;
 
 	sim_buf_reserve(buf, 4096);
-	sim_buf_printf(buf, odd ?
-				   "{\"extra\":{\"a\":[1,{\"b\":null}],\"D\":\"}\"},"
-				   "\"id\":\"%u\",\"%s\":[" : "{\"id\":\"%u\",\"%s\":[",
+	sim_buf_printf(buf,
+				   odd ? "{\"extra\":{\"a\":[1,{\"b\":null}],\"D\":\"}\"},"
+						 "\"id\":\"%u\",\"%s\":[" :
+						 "{\"id\":\"%u\",\"%s\":[",
 				   record->serial, plan->named ? "CELL" : "D");
 	for (i = 0; i < plan->ncells; i++)
 	{
@@ -240,7 +242,7 @@ render_row(SimBuf *buf, const Plan *plan, const SimRecord *record,
 		else
 			add_value(buf, plan, record, org, cell->field,
 					  (unsigned) (plan->oddities ? sim_random(&random) >> 40 :
-								  0));
+												   0));
 		if (odd && i % 16 == 0)
 			sim_buf_puts(buf, ",\"type\":\"x\"");
 		sim_buf_add(buf, "}", 1);
@@ -249,8 +251,8 @@ render_row(SimBuf *buf, const Plan *plan, const SimRecord *record,
 }
 
 void
-sim_render_row(SimBuf *buf, const SimRecord *record, const char *org,
-			   int field, const char *raw, size_t raw_len)
+sim_render_row(SimBuf *buf, const SimRecord *record, const char *org, int field,
+			   const char *raw, size_t raw_len)
 {
 	render_row(buf, atomic_load(&current_plan), record, org, field, raw,
 			   raw_len);
@@ -303,21 +305,20 @@ void
 sim_block_text(SimBlock *block, const SimOrg *org, SimRowText **base,
 			   SimRowText **patch, const uint32_t **source)
 {
-	Plan	   *plan = atomic_load(&current_plan);
-	uint32_t   *copy;
+	Plan *plan = atomic_load(&current_plan);
+	uint32_t *copy;
 
 	pthread_mutex_lock(&block->lock);
 	if (block->base == NULL || block->generation != plan->generation)
 	{
-		SimBuf		buf = {0};
-		int			i;
+		SimBuf buf = {0};
+		int i;
 
 		block_drop_text(block);
 		block->base = text_create(block->nrows);
 		for (i = 0; i < block->nrows; i++)
 		{
-			render_row(&buf, plan, &block->records[i], org->name, -1, NULL,
-					   0);
+			render_row(&buf, plan, &block->records[i], org->name, -1, NULL, 0);
 			text_row_ends(block->base, &buf);
 		}
 		text_finish(block->base, &buf);
@@ -346,11 +347,11 @@ void
 sim_block_inherit(SimBlock *block, SimBlock *old, const SimOrg *org,
 				  const uint32_t *origin)
 {
-	Plan	   *plan = atomic_load(&current_plan);
+	Plan *plan = atomic_load(&current_plan);
 	SimRowText *patch;
-	SimBuf		buf = {0};
-	int			patched = 0;
-	int			i;
+	SimBuf buf = {0};
+	int patched = 0;
+	int i;
 
 	pthread_mutex_lock(&old->lock);
 	for (i = 0; i < block->nrows; i++)
@@ -367,7 +368,7 @@ sim_block_inherit(SimBlock *block, SimBlock *old, const SimOrg *org,
 	block->source = sim_alloc(block->nrows * sizeof(uint32_t));
 	for (i = 0; i < block->nrows; i++)
 	{
-		uint32_t	from = origin[i];
+		uint32_t from = origin[i];
 
 		if (from != SIM_PATCHED && old->source)
 			from = old->source[from];
@@ -378,14 +379,13 @@ sim_block_inherit(SimBlock *block, SimBlock *old, const SimOrg *org,
 		}
 		block->source[i] = SIM_PATCHED | (uint32_t) patch->nrows;
 		if (origin[i] == SIM_PATCHED)
-			render_row(&buf, plan, &block->records[i], org->name, -1, NULL,
-					   0);
+			render_row(&buf, plan, &block->records[i], org->name, -1, NULL, 0);
 		else
 		{
 			from &= ~SIM_PATCHED;
 			sim_buf_add(&buf, old->patch->data + old->patch->offsets[from],
 						old->patch->offsets[from + 1] -
-						old->patch->offsets[from]);
+							old->patch->offsets[from]);
 		}
 		text_row_ends(patch, &buf);
 	}
@@ -403,14 +403,14 @@ typedef struct WarmJob
 {
 	SimListing *listing;
 	const SimOrg *org;
-	atomic_int	next;
+	atomic_int next;
 } WarmJob;
 
 static void *
 warm_blocks(void *arg)
 {
-	WarmJob    *job = arg;
-	int			b;
+	WarmJob *job = arg;
+	int b;
 
 	while ((b = atomic_fetch_add(&job->next, 1)) < job->listing->nblocks)
 	{
@@ -430,12 +430,12 @@ warm_blocks(void *arg)
 void
 sim_warm(void)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < sim_data.norgs; i++)
 	{
-		WarmJob		job = {0};
-		pthread_t	thread;
+		WarmJob job = {0};
+		pthread_t thread;
 
 		job.org = sim_data.orgs[i];
 		job.listing = sim_org_listing(sim_data.orgs[i]);

@@ -13,24 +13,24 @@
 
 #include "sim.h"
 
-#define CACHE_SIZE	6
+#define CACHE_SIZE 6
 
 static struct
 {
 	pthread_mutex_t lock;
 	struct
 	{
-		char	   *key;
-		SimRows    *rows;
-		uint64_t	used;
-	}			entry[CACHE_SIZE];
-	uint64_t	clock;
-}			cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
+		char *key;
+		SimRows *rows;
+		uint64_t used;
+	} entry[CACHE_SIZE];
+	uint64_t clock;
+} cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void
 sim_rows_release(SimRows *rows)
 {
-	int			i;
+	int i;
 
 	if (rows == NULL || atomic_fetch_sub(&rows->refs, 1) > 1)
 		return;
@@ -45,13 +45,12 @@ sim_rows_release(SimRows *rows)
 SimRowRef
 sim_rows_get(const SimRows *rows, int64_t row)
 {
-	SimRowRef	ref;
-	int			index;
+	SimRowRef ref;
+	int index;
 
 	if (rows->gathered)
 		return rows->rows[row];
-	ref.block = sim_listing_block(rows->listings[0], rows->first + row,
-								  &index);
+	ref.block = sim_listing_block(rows->listings[0], rows->first + row, &index);
 	ref.row = (uint32_t) index;
 	ref.org = rows->orgs[0];
 	return ref;
@@ -94,9 +93,9 @@ filter_matches(const SimFilter *filter, const SimRecord *record,
 			   const char *org)
 {
 	const SimField *field = &sim_fields[filter->field];
-	SimBuf		text = {0};
-	int64_t		ms;
-	bool		result;
+	SimBuf text = {0};
+	int64_t ms;
+	bool result;
 
 	if (field->kind == SIM_KIND_ID)
 		return text_matches(filter, record->id);
@@ -104,29 +103,31 @@ filter_matches(const SimFilter *filter, const SimRecord *record,
 		return text_matches(filter, org);
 	if (field->kind == SIM_KIND_MODIFIED && filter->op >= SIM_OP_EQ &&
 		sim_parse_time(filter->value, &ms))
-		return compare_ok(filter->op, (record->modified > ms) -
-						  (record->modified < ms));
+		return compare_ok(filter->op,
+						  (record->modified > ms) - (record->modified < ms));
 	sim_buf_reserve(&text, 128);
 	text.data[0] = '\0';
 	sim_field_text(record, org, filter->field, &text);
 	if ((field->kind == SIM_KIND_NUMBER || field->kind == SIM_KIND_DATE) &&
 		filter->op >= SIM_OP_EQ)
 	{
-		SimRecord	other = {0};
+		SimRecord other = {0};
 
 		/* the value in whichever spelling; blanks never match */
 		result = text.len > 0 &&
 			sim_field_set(&other, filter->field, filter->value);
 		if (result && field->kind == SIM_KIND_NUMBER)
-			result = compare_ok(filter->op, (record->number[field->index] >
-											 other.number[field->index]) -
-								(record->number[field->index] <
-								 other.number[field->index]));
+			result = compare_ok(filter->op,
+								(record->number[field->index] >
+								 other.number[field->index]) -
+									(record->number[field->index] <
+									 other.number[field->index]));
 		else if (result)
-			result = compare_ok(filter->op, (record->date[field->index] >
-											 other.date[field->index]) -
-								(record->date[field->index] <
-								 other.date[field->index]));
+			result = compare_ok(filter->op,
+								(record->date[field->index] >
+								 other.date[field->index]) -
+									(record->date[field->index] <
+									 other.date[field->index]));
 	}
 	else
 		result = text_matches(filter, text.data);
@@ -136,11 +137,11 @@ filter_matches(const SimFilter *filter, const SimRecord *record,
 
 /* AND binds stronger than OR. */
 static bool
-record_matches(const SimFilter *filters, int nfilters,
-			   const SimRecord *record, const char *org)
+record_matches(const SimFilter *filters, int nfilters, const SimRecord *record,
+			   const char *org)
 {
-	bool		group = true;
-	int			i;
+	bool group = true;
+	int i;
 
 	for (i = 0; i < nfilters; i++)
 	{
@@ -159,17 +160,16 @@ compare_refs(const void *a, const void *b)
 {
 	const SimRowRef *left = a;
 	const SimRowRef *right = b;
-	int			cmp = strcmp(left->block->records[left->row].id,
-							 right->block->records[right->row].id);
+	int cmp = strcmp(left->block->records[left->row].id,
+					 right->block->records[right->row].id);
 
 	return cmp ? cmp : (left->org > right->org) - (left->org < right->org);
 }
 
 static void
-rows_add(SimRows *rows, int64_t *size, SimBlock *block, int row,
-		 uint32_t org)
+rows_add(SimRows *rows, int64_t *size, SimBlock *block, int row, uint32_t org)
 {
-	SimRowRef	ref = {block, (uint32_t) row, org};
+	SimRowRef ref = {block, (uint32_t) row, org};
 
 	if (rows->nrows == *size)
 	{
@@ -184,15 +184,15 @@ static void
 id_range(const SimListing *listing, const SimFilter *filters, int nfilters,
 		 int64_t *first, int64_t *end)
 {
-	int			i;
+	int i;
 
 	*first = 0;
 	*end = listing->nrows;
 	for (i = 0; i < nfilters; i++)
 	{
 		const SimFilter *f = &filters[i];
-		int64_t		low = 0;
-		int64_t		high = listing->nrows;
+		int64_t low = 0;
+		int64_t high = listing->nrows;
 
 		if (sim_fields[f->field].kind != SIM_KIND_ID)
 			continue;
@@ -225,31 +225,29 @@ is_range_filter(const SimFilter *filter)
 static bool
 block_too_old(const SimBlock *block, const SimFilter *filters, int nfilters)
 {
-	int64_t		ms;
-	int			i;
+	int64_t ms;
+	int i;
 
 	for (i = 0; i < nfilters; i++)
 		if (sim_fields[filters[i].field].kind == SIM_KIND_MODIFIED &&
 			(filters[i].op == SIM_OP_GT || filters[i].op == SIM_OP_GE) &&
-			sim_parse_time(filters[i].value, &ms) &&
-			block->newest < ms)
+			sim_parse_time(filters[i].value, &ms) && block->newest < ms)
 			return true;
 	return false;
 }
 
 static void
-scan_listing(SimRows *rows, int64_t *size, int which,
-			 const SimFilter *filters, int nfilters, bool anded, int hide,
-			 int64_t first, int64_t end)
+scan_listing(SimRows *rows, int64_t *size, int which, const SimFilter *filters,
+			 int nfilters, bool anded, int hide, int64_t first, int64_t end)
 {
 	SimListing *listing = rows->listings[which];
 	const char *org = sim_data.orgs[rows->orgs[which]]->name;
-	int			b;
+	int b;
 
 	for (b = 0; b < listing->nblocks; b++)
 	{
-		SimBlock   *block = listing->blocks[b];
-		int			r;
+		SimBlock *block = listing->blocks[b];
+		int r;
 
 		if (listing->starts[b + 1] <= first || listing->starts[b] >= end ||
 			(anded && block_too_old(block, filters, nfilters)))
@@ -265,26 +263,24 @@ scan_listing(SimRows *rows, int64_t *size, int which,
 
 /* The first `need` rows of several sorted ranges. */
 static void
-merge_ranges(SimRows *rows, int64_t *firsts, const int64_t *ends,
-			 int64_t need)
+merge_ranges(SimRows *rows, int64_t *firsts, const int64_t *ends, int64_t need)
 {
-	int64_t		size = 0;
+	int64_t size = 0;
 
 	while (rows->nrows < need)
 	{
-		SimRowRef	best = {0};
-		int			from = -1;
-		int			i;
+		SimRowRef best = {0};
+		int from = -1;
+		int i;
 
 		for (i = 0; i < rows->nlistings; i++)
 		{
-			SimRowRef	ref;
-			int			index;
+			SimRowRef ref;
+			int index;
 
 			if (firsts[i] >= ends[i])
 				continue;
-			ref.block = sim_listing_block(rows->listings[i], firsts[i],
-										  &index);
+			ref.block = sim_listing_block(rows->listings[i], firsts[i], &index);
 			ref.row = (uint32_t) index;
 			ref.org = rows->orgs[i];
 			if (from < 0 || compare_refs(&ref, &best) < 0)
@@ -303,8 +299,8 @@ merge_ranges(SimRows *rows, int64_t *firsts, const int64_t *ends,
 static char *
 cache_key(const SimFilter *filters, int nfilters, int hide, int64_t version)
 {
-	SimBuf		key = {0};
-	int			i;
+	SimBuf key = {0};
+	int i;
 
 	sim_buf_printf(&key, "%lld %d", (long long) version, hide);
 	for (i = 0; i < nfilters; i++)
@@ -317,8 +313,8 @@ cache_key(const SimFilter *filters, int nfilters, int hide, int64_t version)
 static SimRows *
 cache_get(const char *key)
 {
-	SimRows    *rows = NULL;
-	int			i;
+	SimRows *rows = NULL;
+	int i;
 
 	pthread_mutex_lock(&cache.lock);
 	for (i = 0; i < CACHE_SIZE && rows == NULL; i++)
@@ -336,9 +332,9 @@ cache_get(const char *key)
 static void
 cache_put(char *key, SimRows *rows)
 {
-	int			oldest = 0;
-	int			i;
-	SimRows    *evicted;
+	int oldest = 0;
+	int i;
+	SimRows *evicted;
 
 	atomic_fetch_add(&rows->refs, 1);
 	pthread_mutex_lock(&cache.lock);
@@ -357,17 +353,17 @@ cache_put(char *key, SimRows *rows)
 static SimRows *
 rows_create(const SimFilter *filters, int nfilters, bool anded)
 {
-	SimRows    *rows = sim_alloc(sizeof(SimRows));
-	int			norgs = atomic_load(&sim_data.norgs);
-	int			o;
-	int			i;
+	SimRows *rows = sim_alloc(sizeof(SimRows));
+	int norgs = atomic_load(&sim_data.norgs);
+	int o;
+	int i;
 
 	rows->refs = 1;
 	rows->listings = sim_alloc(norgs * sizeof(SimListing *));
 	rows->orgs = sim_alloc(norgs * sizeof(uint32_t));
 	for (o = 0; o < norgs; o++)
 	{
-		bool		wanted = true;
+		bool wanted = true;
 
 		for (i = 0; anded && i < nfilters; i++)
 			if (sim_fields[filters[i].field].kind == SIM_KIND_ORG &&
@@ -376,20 +372,18 @@ rows_create(const SimFilter *filters, int nfilters, bool anded)
 		if (!wanted)
 			continue;
 		rows->orgs[rows->nlistings] = (uint32_t) o;
-		rows->listings[rows->nlistings++] =
-			sim_org_listing(sim_data.orgs[o]);
+		rows->listings[rows->nlistings++] = sim_org_listing(sim_data.orgs[o]);
 	}
 	return rows;
 }
 
 /* Gather what a slice cannot express. */
 static void
-rows_gather(SimRows *rows, const SimFilter *filters, int nfilters,
-			bool anded, bool ranges, int hide, int64_t *firsts,
-			int64_t *ends, int64_t need)
+rows_gather(SimRows *rows, const SimFilter *filters, int nfilters, bool anded,
+			bool ranges, int hide, int64_t *firsts, int64_t *ends, int64_t need)
 {
-	int64_t		size = 0;
-	int			i;
+	int64_t size = 0;
+	int i;
 
 	rows->gathered = true;
 	if (ranges && rows->nlistings <= 16)
@@ -400,8 +394,8 @@ rows_gather(SimRows *rows, const SimFilter *filters, int nfilters,
 		return;
 	}
 	for (i = 0; i < rows->nlistings; i++)
-		scan_listing(rows, &size, i, filters, nfilters, anded, hide,
-					 firsts[i], ends[i]);
+		scan_listing(rows, &size, i, filters, nfilters, anded, hide, firsts[i],
+					 ends[i]);
 	if (rows->nlistings > 1 && rows->nrows > 1)
 		qsort(rows->rows, rows->nrows, sizeof(SimRowRef), compare_refs);
 	rows->total = rows->nrows;
@@ -411,15 +405,15 @@ SimRows *
 sim_rows_select(const SimFilter *filters, int nfilters, int64_t offset,
 				int64_t count)
 {
-	SimRows    *rows;
-	bool		anded = true;
-	bool		ranges = true;
-	int			hide;
-	int64_t    *firsts;
-	int64_t    *ends;
+	SimRows *rows;
+	bool anded = true;
+	bool ranges = true;
+	int hide;
+	int64_t *firsts;
+	int64_t *ends;
 	/* read before the listings: a list kept under it is never older */
-	int64_t		version = atomic_load(&sim_data.version);
-	int			i;
+	int64_t version = atomic_load(&sim_data.version);
+	int i;
 
 	for (i = 0; i < nfilters; i++)
 	{
@@ -455,8 +449,8 @@ sim_rows_select(const SimFilter *filters, int nfilters, int64_t offset,
 					count);
 	else
 	{
-		char	   *key = cache_key(filters, nfilters, hide, version);
-		SimRows    *cached = cache_get(key);
+		char *key = cache_key(filters, nfilters, hide, version);
+		SimRows *cached = cache_get(key);
 
 		if (cached)
 		{

@@ -8,25 +8,24 @@
 
 #include "sim.h"
 
-#define WRITES_SIZE	20000
+#define WRITES_SIZE 20000
 
 static struct
 {
 	pthread_mutex_t lock;
-	char	   *line[WRITES_SIZE];
-	int64_t		nlines;
-}			writes = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	char *line[WRITES_SIZE];
+	int64_t nlines;
+} writes = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void
 sim_screen_log(SimBuf *out, int64_t n)
 {
-	int64_t		i;
+	int64_t i;
 
 	pthread_mutex_lock(&writes.lock);
 	if (n > WRITES_SIZE)
 		n = WRITES_SIZE;
-	for (i = writes.nlines > n ? writes.nlines - n : 0; i < writes.nlines;
-		 i++)
+	for (i = writes.nlines > n ? writes.nlines - n : 0; i < writes.nlines; i++)
 		sim_buf_puts(out, writes.line[i % WRITES_SIZE]);
 	pthread_mutex_unlock(&writes.lock);
 }
@@ -34,7 +33,7 @@ sim_screen_log(SimBuf *out, int64_t n)
 void
 sim_screen_clear(void)
 {
-	int			i;
+	int i;
 
 	pthread_mutex_lock(&writes.lock);
 	for (i = 0; i < WRITES_SIZE; i++)
@@ -50,8 +49,8 @@ static void
 log_write(const char *action, const char *org, const char *id,
 		  const SimRecord *record)
 {
-	SimBuf		buf = {0};
-	char	  **slot;
+	SimBuf buf = {0};
+	char **slot;
 
 	sim_buf_printf(&buf, "{\"action\":\"%s\",\"org\":", action);
 	sim_buf_json(&buf, org, false);
@@ -70,7 +69,7 @@ log_write(const char *action, const char *org, const char *id,
 static int
 screen_field_find(const char *name)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < SIM_NMAPPED; i++)
 		if (sim_fields[i].screen && strcasecmp(sim_fields[i].screen, name) == 0)
@@ -89,10 +88,10 @@ value_text(const SimJson *value, char *out, size_t size)
 	out[0] = '\0';
 	if (numeric && numeric->type == SIM_JSON_OBJECT)
 	{
-		int64_t		n = sim_json_int(numeric, "VALUE", 0);
-		int64_t		decimals = sim_json_int(numeric, "NUMOFDEC", 0);
+		int64_t n = sim_json_int(numeric, "VALUE", 0);
+		int64_t decimals = sim_json_int(numeric, "NUMOFDEC", 0);
 		const char *sign = sim_json_text(numeric, "SIGN");
-		int64_t		scaled;
+		int64_t scaled;
 
 		if (decimals < 0 || decimals > 6)
 			return false;
@@ -104,19 +103,18 @@ value_text(const SimJson *value, char *out, size_t size)
 	}
 	else if (date && date->type == SIM_JSON_OBJECT)
 	{
-		int64_t		ms = sim_json_int(date, "YEAR", 0);
-		int64_t		month = sim_json_int(date, "MONTH", 1);
-		int64_t		day = sim_json_int(date, "DAY", 1);
-		int			y;
-		int			m;
-		int			d;
+		int64_t ms = sim_json_int(date, "YEAR", 0);
+		int64_t month = sim_json_int(date, "MONTH", 1);
+		int64_t day = sim_json_int(date, "DAY", 1);
+		int y;
+		int m;
+		int d;
 
 		/* YEAR is the first instant of the year; tolerate nothing else */
 		if (ms % 86400000 != 0)
 			return false;
 		sim_civil((int32_t) (ms / 86400000), &y, &m, &d);
-		if (m != 1 || d != 1 || month < 1 || month > 12 || day < 1 ||
-			day > 31)
+		if (m != 1 || d != 1 || month < 1 || month > 12 || day < 1 || day > 31)
 			return false;
 		snprintf(out, size, "%04d-%02d-%02d", y, (int) month, (int) day);
 	}
@@ -132,25 +130,27 @@ value_text(const SimJson *value, char *out, size_t size)
 static void
 add_number(SimBuf *out, int64_t value)
 {
-	int			decimals = 6;
-	int64_t		n = value < 0 ? -value : value;
+	int decimals = 6;
+	int64_t n = value < 0 ? -value : value;
 
 	for (; decimals > 0 && n % 10 == 0; decimals--)
 		n /= 10;
-	sim_buf_printf(out, "{\"NUMERICDATA\":{\"VALUE\":%lld,\"NUMOFDEC\":%d,"
-				   "\"SIGN\":\"%s\"}}", (long long) n, decimals,
-				   value < 0 ? "-" : "+");
+	sim_buf_printf(out,
+				   "{\"NUMERICDATA\":{\"VALUE\":%lld,\"NUMOFDEC\":%d,"
+				   "\"SIGN\":\"%s\"}}",
+				   (long long) n, decimals, value < 0 ? "-" : "+");
 }
 
 static void
 add_date(SimBuf *out, int32_t days)
 {
-	int			year;
-	int			month;
-	int			day;
+	int year;
+	int month;
+	int day;
 
 	sim_civil(days, &year, &month, &day);
-	sim_buf_printf(out, "{\"DATETIMEDATA\":{\"YEAR\":%lld,\"MONTH\":%d,"
+	sim_buf_printf(out,
+				   "{\"DATETIMEDATA\":{\"YEAR\":%lld,\"MONTH\":%d,"
 				   "\"DAY\":%d,\"HOUR\":0,\"MINUTE\":0,\"SECOND\":0,"
 				   "\"SUBSECOND\":0,\"TIMEZONE\":\"+0000\","
 				   "\"qualifier\":\"OTHER\"}}",
@@ -160,9 +160,9 @@ add_date(SimBuf *out, int32_t days)
 static void
 add_pairs(SimBuf *out, const SimRecord *record, const char *org)
 {
-	SimBuf		text = {0};
+	SimBuf text = {0};
 	const char *comma = "";
-	int			i;
+	int i;
 
 	for (i = 0; i < SIM_NMAPPED; i++)
 	{
@@ -170,9 +170,10 @@ add_pairs(SimBuf *out, const SimRecord *record, const char *org)
 
 		if (f->screen == NULL && f->kind != SIM_KIND_MODIFIED)
 			continue;
-		sim_buf_printf(out, "%s{\"USERDEFINEDSCREENFIELDNAME\":\"%s\","
-					   "\"USERDEFINEDSCREENFIELDVALUE\":", comma,
-					   f->screen ? f->screen : "PFS_LASTMODIFIED");
+		sim_buf_printf(out,
+					   "%s{\"USERDEFINEDSCREENFIELDNAME\":\"%s\","
+					   "\"USERDEFINEDSCREENFIELDVALUE\":",
+					   comma, f->screen ? f->screen : "PFS_LASTMODIFIED");
 		comma = ",";
 		if (f->kind == SIM_KIND_NUMBER &&
 			record->number[f->index] != SIM_NO_NUMBER)
@@ -197,19 +198,22 @@ add_pairs(SimBuf *out, const SimRecord *record, const char *org)
 static enum MHD_Result
 answer_record(SimRequest *request, const SimRecord *record, const char *org)
 {
-	SimBody    *body = sim_body_create();
-	SimBuf		buf = {0};
-	char		stamp[40];
+	SimBody *body = sim_body_create();
+	SimBuf buf = {0};
+	char stamp[40];
 
 	sim_format_time(stamp, record->modified);
-	sim_buf_puts(&buf, "{\"Result\":{\"ResultData\":{"
+	sim_buf_puts(&buf,
+				 "{\"Result\":{\"ResultData\":{"
 				 "\"UserDefinedScreenService\":{"
 				 "\"USERDEFINEDSCREENNAME\":\"CUPFA2\","
 				 "\"USERDEFINEDSCREENFIELDVALUELIST\":{"
 				 "\"USERDEFINEDSCREENFIELDVALUEPAIR\":[");
 	add_pairs(&buf, record, org);
-	sim_buf_printf(&buf, "]},\"recordid\":%u,\"DATEUPDATED\":\"%s\"}}},"
-				   "\"ErrorAlert\":[]}", record->recordid, stamp);
+	sim_buf_printf(&buf,
+				   "]},\"recordid\":%u,\"DATEUPDATED\":\"%s\"}}},"
+				   "\"ErrorAlert\":[]}",
+				   record->recordid, stamp);
 	sim_body_own(body, &buf);
 	return sim_answer(request, 200, "application/json", body);
 }
@@ -226,8 +230,8 @@ apply_pairs(SimRecord *record, const SimJson *pairs)
 		const char *name = sim_json_text(pair, "USERDEFINEDSCREENFIELDNAME");
 		const SimJson *value = sim_json_get(pair,
 											"USERDEFINEDSCREENFIELDVALUE");
-		int			field = name ? screen_field_find(name) : -1;
-		char		text[4000];
+		int field = name ? screen_field_find(name) : -1;
+		char text[4000];
 
 		if (field < 0)
 		{
@@ -273,11 +277,11 @@ pair_text(const SimJson *pairs, const char *name)
  * *record is the record as it is afterwards, or was before its deletion.
  */
 static const char *
-perform(SimOrg *org, const char *action, const char *id,
-		const SimJson *pairs, SimRecord *record)
+perform(SimOrg *org, const char *action, const char *id, const SimJson *pairs,
+		SimRecord *record)
 {
 	const SimRecord *old = sim_listing_find(org->listing, id);
-	SimEdit		edit = {0};
+	SimEdit edit = {0};
 	const char *error;
 
 	if (strcmp(action, "ADD") == 0)
@@ -324,12 +328,12 @@ sim_screen_request(SimRequest *request)
 	const char *id = pair_text(pairs, "PFS_ID");
 	const char *name = pair_text(pairs, "PFS_A_ORG");
 	const char *error;
-	SimOrg	   *org;
-	SimRecord	record;
+	SimOrg *org;
+	SimRecord record;
 	enum MHD_Result result;
 
 	request->on = action && strcmp(action, "GET") == 0 ? SIM_ON_GET :
-		SIM_ON_WRITE;
+														 SIM_ON_WRITE;
 	snprintf(request->org, sizeof(request->org), "%s",
 			 name ? name : request->header_org);
 	snprintf(request->filter, sizeof(request->filter), "%s %s",
@@ -337,12 +341,13 @@ sim_screen_request(SimRequest *request)
 	if (sim_answer_fault(request, &result))
 		return result;
 	if (!known_action(action))
-		return sim_answer_alert(request, 400, "The action is not a valid "
-								"action", "INVALID_REQUEST");
+		return sim_answer_alert(request, 400,
+								"The action is not a valid "
+								"action",
+								"INVALID_REQUEST");
 	org = sim_org_find(request->org);
 	if (org == NULL || id == NULL)
-		return sim_answer_alert(request, 200, "Record not found",
-								"NOT_FOUND");
+		return sim_answer_alert(request, 200, "Record not found", "NOT_FOUND");
 	pthread_mutex_lock(&sim_data.lock);
 	error = perform(org, action, id, pairs, &record);
 	pthread_mutex_unlock(&sim_data.lock);

@@ -14,17 +14,17 @@
 
 #include "sim.h"
 
-#define MAX_BODY	(4 << 20)
-#define LOG_SIZE	4096
-#define MAX_PIECES	1000		/* below IOV_MAX */
-#define FOREVER		1e18
+#define MAX_BODY   (4 << 20)
+#define LOG_SIZE   4096
+#define MAX_PIECES 1000 /* below IOV_MAX */
+#define FOREVER    1e18
 
 /* ---- delays ---- */
 
 typedef struct Delay
 {
 	struct MHD_Connection *connection;
-	double		due;
+	double due;
 	struct Delay *next;
 } Delay;
 
@@ -32,14 +32,14 @@ static struct
 {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	Delay	   *first;
-	uint64_t	woken;			/* times that sim_server_wake was called */
-}			delays = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	Delay *first;
+	uint64_t woken; /* times that sim_server_wake was called */
+} delays = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void
 delay_connection(struct MHD_Connection *connection, double due)
 {
-	Delay	   *delay = sim_alloc(sizeof(Delay));
+	Delay *delay = sim_alloc(sizeof(Delay));
 
 	delay->connection = connection;
 	delay->due = due;
@@ -58,14 +58,14 @@ delay_thread(void *arg)
 	pthread_mutex_lock(&delays.lock);
 	for (;;)
 	{
-		double		now = sim_now();
-		double		next = now + 3600;
-		Delay	  **link = &delays.first;
+		double now = sim_now();
+		double next = now + 3600;
+		Delay **link = &delays.first;
 		struct timespec until;
 
 		while (*link)
 		{
-			Delay	   *delay = *link;
+			Delay *delay = *link;
 
 			if (delay->due <= now)
 			{
@@ -88,7 +88,7 @@ delay_thread(void *arg)
 void
 sim_server_wake(void)
 {
-	Delay	   *delay;
+	Delay *delay;
 
 	pthread_mutex_lock(&delays.lock);
 	delays.woken++;
@@ -102,45 +102,48 @@ sim_server_wake(void)
 
 typedef struct LogEntry
 {
-	double		time;
-	double		ms;
-	int			on;
-	int			status;
-	int64_t		offset;
-	int64_t		rows;
-	int64_t		bytes;
-	char		org[64];
-	char		filter[400];
+	double time;
+	double ms;
+	int on;
+	int status;
+	int64_t offset;
+	int64_t rows;
+	int64_t bytes;
+	char org[64];
+	char filter[400];
 } LogEntry;
 
 static struct
 {
 	struct MHD_Daemon *daemon;
-	atomic_int	connections;
+	atomic_int connections;
 	atomic_llong connections_total;
-	atomic_int	in_flight;
-	atomic_int	in_flight_max;
-	pthread_mutex_t lock;		/* protects what follows */
-	int64_t		requests[32];	/* by SIM_ON_... */
-	int64_t		status[600];
-	int64_t		bytes;
-	int64_t		rows;
-	int64_t		nlogged;
-	LogEntry	log[LOG_SIZE];
-}			server = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	atomic_int in_flight;
+	atomic_int in_flight_max;
+	pthread_mutex_t lock; /* protects what follows */
+	int64_t requests[32]; /* by SIM_ON_... */
+	int64_t status[600];
+	int64_t bytes;
+	int64_t rows;
+	int64_t nlogged;
+	LogEntry log[LOG_SIZE];
+} server = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const char *
 on_name(int on)
 {
-	return on == SIM_ON_DATA ? "data" : on == SIM_ON_HEAD ? "head" :
-		on == SIM_ON_COUNT ? "count" : on == SIM_ON_GET ? "get" :
-		on == SIM_ON_WRITE ? "write" : "other";
+	return on == SIM_ON_DATA ? "data" :
+		on == SIM_ON_HEAD    ? "head" :
+		on == SIM_ON_COUNT   ? "count" :
+		on == SIM_ON_GET     ? "get" :
+		on == SIM_ON_WRITE   ? "write" :
+							   "other";
 }
 
 static void
 log_request(SimRequest *request, int status, size_t bytes)
 {
-	LogEntry   *entry;
+	LogEntry *entry;
 	struct timespec now;
 
 	if (!request->held)
@@ -168,10 +171,10 @@ log_request(SimRequest *request, int status, size_t bytes)
 void
 sim_server_stats(SimBuf *out, bool reset)
 {
-	static const int kinds[] = {SIM_ON_DATA, SIM_ON_HEAD, SIM_ON_COUNT,
-	SIM_ON_GET, SIM_ON_WRITE, 0};
+	static const int kinds[] = {SIM_ON_DATA, SIM_ON_HEAD,  SIM_ON_COUNT,
+								SIM_ON_GET,  SIM_ON_WRITE, 0};
 	const char *comma = "";
-	size_t		i;
+	size_t i;
 
 	pthread_mutex_lock(&server.lock);
 	sim_buf_puts(out, "{\"requests\":{");
@@ -186,12 +189,13 @@ sim_server_stats(SimBuf *out, bool reset)
 						   (long long) server.status[i]);
 			comma = ",";
 		}
-	sim_buf_printf(out, "},\"bytes\":%lld,\"rows\":%lld,\"in_flight\":%d,"
+	sim_buf_printf(out,
+				   "},\"bytes\":%lld,\"rows\":%lld,\"in_flight\":%d,"
 				   "\"in_flight_max\":%d,\"connections\":%d,"
 				   "\"connections_total\":%lld,\"faults\":",
 				   (long long) server.bytes, (long long) server.rows,
-				   server.in_flight, server.in_flight_max,
-				   server.connections, (long long) server.connections_total);
+				   server.in_flight, server.in_flight_max, server.connections,
+				   (long long) server.connections_total);
 	if (reset)
 	{
 		memset(server.requests, 0, sizeof(server.requests));
@@ -210,7 +214,7 @@ sim_server_stats(SimBuf *out, bool reset)
 void
 sim_server_log(SimBuf *out, int64_t n)
 {
-	int64_t		i;
+	int64_t i;
 
 	pthread_mutex_lock(&server.lock);
 	if (n > LOG_SIZE)
@@ -218,12 +222,13 @@ sim_server_log(SimBuf *out, int64_t n)
 	i = server.nlogged > n ? server.nlogged - n : 0;
 	for (; i < server.nlogged; i++)
 	{
-		LogEntry   *e = &server.log[i % LOG_SIZE];
+		LogEntry *e = &server.log[i % LOG_SIZE];
 
-		sim_buf_printf(out, "{\"time\":%.3f,\"kind\":\"%s\",\"org\":",
-					   e->time, on_name(e->on));
+		sim_buf_printf(out, "{\"time\":%.3f,\"kind\":\"%s\",\"org\":", e->time,
+					   on_name(e->on));
 		sim_buf_json(out, e->org, false);
-		sim_buf_printf(out, ",\"offset\":%lld,\"rows\":%lld,\"bytes\":%lld,"
+		sim_buf_printf(out,
+					   ",\"offset\":%lld,\"rows\":%lld,\"bytes\":%lld,"
 					   "\"status\":%d,\"ms\":%.3f,\"filter\":",
 					   (long long) e->offset, (long long) e->rows,
 					   (long long) e->bytes, e->status, e->ms);
@@ -244,20 +249,20 @@ free_body(void *arg)
 /* A body that is read piece by piece, because a fault has a say in it. */
 typedef struct Feed
 {
-	SimBody    *body;
+	SimBody *body;
 	struct MHD_Connection *connection;
-	int64_t		cut;			/* closes here, -1: no */
-	int64_t		hang;			/* stops here, -1: no */
-	int64_t		drip;			/* bytes at a time, 0: no */
-	double		interval;
-	double		next;
-	uint64_t	woken;			/* a wake-up after this ends the hang */
+	int64_t cut;  /* closes here, -1: no */
+	int64_t hang; /* stops here, -1: no */
+	int64_t drip; /* bytes at a time, 0: no */
+	double interval;
+	double next;
+	uint64_t woken; /* a wake-up after this ends the hang */
 } Feed;
 
 static void
 free_feed(void *arg)
 {
-	Feed	   *feed = arg;
+	Feed *feed = arg;
 
 	sim_body_free(feed->body);
 	free(feed);
@@ -266,9 +271,9 @@ free_feed(void *arg)
 static ssize_t
 read_feed(void *arg, uint64_t pos, char *out, size_t max)
 {
-	Feed	   *feed = arg;
-	double		now = sim_now();
-	size_t		len;
+	Feed *feed = arg;
+	double now = sim_now();
+	size_t len;
 
 	if (feed->cut >= 0)
 	{
@@ -306,9 +311,9 @@ static struct MHD_Response *
 feed_response(SimRequest *request, SimBody *body)
 {
 	const SimStrike *strike = &request->strike;
-	Feed	   *feed = sim_alloc(sizeof(Feed));
+	Feed *feed = sim_alloc(sizeof(Feed));
 	const SimFault *fault;
-	uint64_t	size = body->repeat ? MHD_SIZE_UNKNOWN : body->total;
+	uint64_t size = body->repeat ? MHD_SIZE_UNKNOWN : body->total;
 
 	feed->body = body;
 	feed->connection = request->connection;
@@ -318,7 +323,8 @@ feed_response(SimRequest *request, SimBody *body)
 	{
 		fault = &strike->fault[SIM_FAULT_CUT];
 		feed->cut = fault->bytes >= 0 && fault->bytes < (int64_t) body->total ?
-			fault->bytes : (int64_t) body->total / 2;
+			fault->bytes :
+			(int64_t) body->total / 2;
 	}
 	if (strike->on[SIM_FAULT_HANG])
 		feed->hang = strike->fault[SIM_FAULT_HANG].bytes;
@@ -326,7 +332,8 @@ feed_response(SimRequest *request, SimBody *body)
 	{
 		fault = &strike->fault[SIM_FAULT_DRIP];
 		feed->drip = fault->n > 0 ? fault->n :
-			fault->bytes > 0 ? fault->bytes : 1000;
+			fault->bytes > 0      ? fault->bytes :
+									1000;
 		feed->interval = (double) (fault->ms > 0 ? fault->ms : 100) / 1000;
 	}
 	return MHD_create_response_from_callback(size, 262144, read_feed, feed,
@@ -337,7 +344,7 @@ static void
 add_fault_headers(struct MHD_Response *response, const SimStrike *strike)
 {
 	const SimFault *fault = NULL;
-	char		text[64];
+	char text[64];
 
 	if (strike->on[SIM_FAULT_STATUS])
 		fault = &strike->fault[SIM_FAULT_STATUS];
@@ -345,15 +352,15 @@ add_fault_headers(struct MHD_Response *response, const SimStrike *strike)
 		fault = &strike->fault[SIM_FAULT_QUOTA];
 	if (fault && fault->retry_after_date >= 0)
 	{
-		time_t		when = time(NULL) + fault->retry_after_date;
-		struct tm	tm;
+		time_t when = time(NULL) + fault->retry_after_date;
+		struct tm tm;
 
 		gmtime_r(&when, &tm);
 		strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
 		MHD_add_response_header(response, "Retry-After", text);
 	}
-	else if (fault && (fault->retry_after >= 0 ||
-					   fault->kind == SIM_FAULT_QUOTA))
+	else if (fault &&
+			 (fault->retry_after >= 0 || fault->kind == SIM_FAULT_QUOTA))
 	{
 		snprintf(text, sizeof(text), "%d",
 				 fault->retry_after >= 0 ? (int) fault->retry_after : 1);
@@ -364,17 +371,17 @@ add_fault_headers(struct MHD_Response *response, const SimStrike *strike)
 	if (strike->on[SIM_FAULT_REDIRECT])
 		MHD_add_response_header(response, "Location",
 								strike->fault[SIM_FAULT_REDIRECT].text[0] ?
-								strike->fault[SIM_FAULT_REDIRECT].text :
-								"http://127.0.0.1:9/elsewhere");
+									strike->fault[SIM_FAULT_REDIRECT].text :
+									"http://127.0.0.1:9/elsewhere");
 }
 
 static bool
 wants_gzip(SimRequest *request)
 {
-	const char *accepted =
-		MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
-									"Accept-Encoding");
-	bool		on;
+	const char *accepted = MHD_lookup_connection_value(request->connection,
+													   MHD_HEADER_KIND,
+													   "Accept-Encoding");
+	bool on;
 
 	pthread_rwlock_rdlock(&sim_settings_lock);
 	on = sim_settings.gzip;
@@ -388,21 +395,22 @@ sim_answer(SimRequest *request, int status, const char *type, SimBody *body)
 	const SimStrike *strike = &request->strike;
 	struct MHD_Response *response;
 	enum MHD_Result result;
-	bool		gzipped;
-	bool		feed;
+	bool gzipped;
+	bool feed;
 
 	gzipped = body->total > 1000 && !body->repeat && wants_gzip(request) &&
 		sim_body_gzip(body);
 	if (strike->on[SIM_FAULT_TRUNCATE])
 	{
-		int64_t		bytes = strike->fault[SIM_FAULT_TRUNCATE].bytes;
+		int64_t bytes = strike->fault[SIM_FAULT_TRUNCATE].bytes;
 
 		sim_body_truncate(body, bytes >= 0 ? (size_t) bytes : body->total / 2);
 	}
 	log_request(request, status, body->total);
 	feed = strike->on[SIM_FAULT_CUT] || strike->on[SIM_FAULT_DRIP] ||
 		(strike->on[SIM_FAULT_HANG] &&
-		 strike->fault[SIM_FAULT_HANG].bytes >= 0) || body->repeat;
+		 strike->fault[SIM_FAULT_HANG].bytes >= 0) ||
+		body->repeat;
 	/* libmicrohttpd stalls where one writev does not take all pieces */
 	if (body->npieces > MAX_PIECES)
 		feed = true;
@@ -437,7 +445,7 @@ enum MHD_Result
 sim_answer_text(SimRequest *request, int status, const char *type,
 				const char *text)
 {
-	SimBody    *body = sim_body_create();
+	SimBody *body = sim_body_create();
 
 	sim_body_copy(body, text);
 	return sim_answer(request, status, type, body);
@@ -447,8 +455,8 @@ enum MHD_Result
 sim_answer_alert(SimRequest *request, int status, const char *message,
 				 const char *name)
 {
-	SimBody    *body = sim_body_create();
-	SimBuf		buf = {0};
+	SimBody *body = sim_body_create();
+	SimBuf buf = {0};
 
 	sim_buf_puts(&buf, "{\"Result\":null,\"ErrorAlert\":[{\"Message\":");
 	sim_buf_json(&buf, message, false);
@@ -481,14 +489,14 @@ fault_delays(SimRequest *request)
 	const SimStrike *strike = &request->strike;
 	const SimFault *latency = &strike->fault[SIM_FAULT_LATENCY];
 	const SimFault *hang = &strike->fault[SIM_FAULT_HANG];
-	double		due = 0;
+	double due = 0;
 
 	if (request->waited)
 		return false;
 	request->waited = true;
 	if (strike->on[SIM_FAULT_LATENCY])
 	{
-		double		ms = (double) (latency->ms >= 0 ? latency->ms : 200);
+		double ms = (double) (latency->ms >= 0 ? latency->ms : 200);
 
 		if (latency->jitter > 0)
 			ms += (double) (random() % latency->jitter);
@@ -505,13 +513,12 @@ fault_delays(SimRequest *request)
 bool
 sim_answer_fault(SimRequest *request, enum MHD_Result *result)
 {
-	SimStrike  *strike = &request->strike;
+	SimStrike *strike = &request->strike;
 
 	if (!request->struck)
 	{
 		request->struck = true;
-		sim_faults_strike(strike, request->on, request->org,
-						  request->offset);
+		sim_faults_strike(strike, request->on, request->org, request->offset);
 	}
 	*result = MHD_YES;
 	if (fault_delays(request))
@@ -527,10 +534,12 @@ sim_answer_fault(SimRequest *request, enum MHD_Result *result)
 								   "The service answered with an error",
 								   "HTTP_STATUS");
 	else if (strike->on[SIM_FAULT_REDIRECT])
-		*result = sim_answer_text(request,
-								  strike->fault[SIM_FAULT_REDIRECT].code / 100 == 3 ?
-								  (int) strike->fault[SIM_FAULT_REDIRECT].code :
-								  302, "text/html", "");
+		*result =
+			sim_answer_text(request,
+							strike->fault[SIM_FAULT_REDIRECT].code / 100 == 3 ?
+								(int) strike->fault[SIM_FAULT_REDIRECT].code :
+								302,
+							"text/html", "");
 	else if (strike->on[SIM_FAULT_EMPTY])
 		*result = sim_answer_text(request, 200, "application/json", "");
 	else if (strike->on[SIM_FAULT_HTML])
@@ -542,11 +551,12 @@ sim_answer_fault(SimRequest *request, enum MHD_Result *result)
 		*result = sim_answer_text(request, 200, "application/json",
 								  "{\"Result\":\x01\x02 #!garbage]]}} \xff");
 	else if (strike->on[SIM_FAULT_ALERT])
-		*result = sim_answer_alert(request, 200,
-								   strike->fault[SIM_FAULT_ALERT].text[0] ?
-								   strike->fault[SIM_FAULT_ALERT].text :
-								   "The grid is not available at this moment",
-								   "GRID_ERROR");
+		*result =
+			sim_answer_alert(request, 200,
+							 strike->fault[SIM_FAULT_ALERT].text[0] ?
+								 strike->fault[SIM_FAULT_ALERT].text :
+								 "The grid is not available at this moment",
+							 "GRID_ERROR");
 	else
 		return false;
 	return true;
@@ -565,13 +575,13 @@ static void
 base64(const char *in, char *out)
 {
 	static const char digits[] =
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t		len = strlen(in);
-	size_t		i;
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t len = strlen(in);
+	size_t i;
 
 	for (i = 0; i < len; i += 3)
 	{
-		uint32_t	v = (uint32_t) (unsigned char) in[i] << 16;
+		uint32_t v = (uint32_t) (unsigned char) in[i] << 16;
 
 		if (i + 1 < len)
 			v |= (uint32_t) (unsigned char) in[i + 1] << 8;
@@ -589,15 +599,14 @@ base64(const char *in, char *out)
 static bool
 authorized(SimRequest *request)
 {
-	const char *basic =
-		MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
-									"Authorization");
-	const char *key =
-		MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
-									"X-API-Key");
-	char		plain[400];
-	char		expected[600] = "Basic ";
-	bool		good;
+	const char *basic = MHD_lookup_connection_value(request->connection,
+													MHD_HEADER_KIND,
+													"Authorization");
+	const char *key = MHD_lookup_connection_value(request->connection,
+												  MHD_HEADER_KIND, "X-API-Key");
+	char plain[400];
+	char expected[600] = "Basic ";
+	bool good;
 
 	pthread_rwlock_rdlock(&sim_settings_lock);
 	snprintf(plain, sizeof(plain), "%s:%s", sim_settings.user,
@@ -614,10 +623,10 @@ authorized(SimRequest *request)
 static enum MHD_Result
 pems_request(SimRequest *request, const char *method, const char *path)
 {
-	const char *org =
-		MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
-									"organization");
-	int			now;
+	const char *org = MHD_lookup_connection_value(request->connection,
+												  MHD_HEADER_KIND,
+												  "organization");
+	int now;
 
 	if (!request->held)
 	{
@@ -651,11 +660,11 @@ pems_request(SimRequest *request, const char *method, const char *path)
 
 static enum MHD_Result
 handle_request(void *arg, struct MHD_Connection *connection, const char *url,
-			   const char *method, const char *version,
-			   const char *upload_data, size_t *upload_size, void **state)
+			   const char *method, const char *version, const char *upload_data,
+			   size_t *upload_size, void **state)
 {
 	SimRequest *request = *state;
-	size_t		base;
+	size_t base;
 
 	(void) arg;
 	(void) version;
@@ -725,10 +734,10 @@ connection_changed(void *arg, struct MHD_Connection *connection,
 static char *
 read_text(const char *path)
 {
-	FILE	   *file = fopen(path, "r");
-	SimBuf		buf = {0};
-	char		chunk[4096];
-	size_t		len;
+	FILE *file = fopen(path, "r");
+	SimBuf buf = {0};
+	char chunk[4096];
+	size_t len;
 
 	if (file == NULL)
 	{
@@ -746,15 +755,13 @@ int
 sim_server_start(const SimServerOptions *options)
 {
 	struct sockaddr_in address = {0};
-	unsigned	flags = MHD_USE_EPOLL_INTERNAL_THREAD |
-		MHD_ALLOW_SUSPEND_RESUME;
-	struct MHD_OptionItem tls[] = {
-		{MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL},
-		{MHD_OPTION_END, 0, NULL}
-	};
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+	struct MHD_OptionItem tls[] = {{MHD_OPTION_END, 0, NULL},
+								   {MHD_OPTION_END, 0, NULL},
+								   {MHD_OPTION_END, 0, NULL}};
 	const union MHD_DaemonInfo *info;
 	pthread_condattr_t attr;
-	pthread_t	thread;
+	pthread_t thread;
 
 	address.sin_family = AF_INET;
 	address.sin_port = htons((uint16_t) options->port);
@@ -773,16 +780,15 @@ sim_server_start(const SimServerOptions *options)
 	pthread_create(&thread, NULL, delay_thread, NULL);
 	server.daemon =
 		MHD_start_daemon(flags, (uint16_t) options->port, NULL, NULL,
-						 handle_request, NULL,
-						 MHD_OPTION_SOCK_ADDR, &address,
+						 handle_request, NULL, MHD_OPTION_SOCK_ADDR, &address,
 						 MHD_OPTION_THREAD_POOL_SIZE,
 						 (unsigned) options->threads,
 						 MHD_OPTION_CONNECTION_LIMIT, 4096u,
 						 MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u,
 						 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) 131072,
 						 MHD_OPTION_NOTIFY_COMPLETED, request_completed, NULL,
-						 MHD_OPTION_NOTIFY_CONNECTION, connection_changed,
-						 NULL, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+						 MHD_OPTION_NOTIFY_CONNECTION, connection_changed, NULL,
+						 MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
 	if (server.daemon == NULL)
 		return 0;
 	info = MHD_get_daemon_info(server.daemon, MHD_DAEMON_INFO_BIND_PORT);

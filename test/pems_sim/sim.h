@@ -27,22 +27,22 @@
 
 typedef struct SimBuf
 {
-	char	   *data;			/* always NUL-terminated once written to */
-	size_t		len;
-	size_t		size;
+	char *data; /* always NUL-terminated once written to */
+	size_t len;
+	size_t size;
 } SimBuf;
 
-extern void *sim_alloc(size_t size);	/* zeroed; exits when out of memory */
+extern void *sim_alloc(size_t size); /* zeroed; exits when out of memory */
 extern void *sim_realloc(void *ptr, size_t size);
-extern const char *sim_keep(const char *text, size_t len);	/* never freed */
+extern const char *sim_keep(const char *text, size_t len); /* never freed */
 extern void sim_buf_reserve(SimBuf *buf, size_t more);
 extern void sim_buf_add(SimBuf *buf, const char *data, size_t len);
 extern void sim_buf_puts(SimBuf *buf, const char *text);
-extern void sim_buf_printf(SimBuf *buf, const char *format,...)
-			__attribute__((format(printf, 2, 3)));
+extern void sim_buf_printf(SimBuf *buf, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 extern void sim_buf_json(SimBuf *buf, const char *text, bool escape_all);
 extern void sim_buf_free(SimBuf *buf);
-extern double sim_now(void);	/* monotonic seconds */
+extern double sim_now(void); /* monotonic seconds */
 
 /* Deterministic random numbers: splitmix64. */
 extern uint64_t sim_random(uint64_t *state);
@@ -63,19 +63,19 @@ typedef enum SimJsonType
 typedef struct SimJson
 {
 	SimJsonType type;
-	bool		truth;
-	char	   *key;			/* as a member of an object */
-	char	   *text;			/* string, or the number as written */
-	struct SimJson *child;		/* first element or member */
+	bool truth;
+	char *key;             /* as a member of an object */
+	char *text;            /* string, or the number as written */
+	struct SimJson *child; /* first element or member */
 	struct SimJson *next;
 } SimJson;
 
-extern SimJson *sim_json_parse(const char *text);	/* NULL: malformed */
+extern SimJson *sim_json_parse(const char *text); /* NULL: malformed */
 extern void sim_json_free(SimJson *json);
 extern const SimJson *sim_json_get(const SimJson *json, const char *key);
 extern const char *sim_json_text(const SimJson *json, const char *key);
-extern int64_t sim_json_int(const SimJson *json, const char *key,
-							int64_t missing);
+extern int64_t
+sim_json_int(const SimJson *json, const char *key, int64_t missing);
 
 /* ---- dataset.c, generate.c: the records ---- */
 
@@ -121,9 +121,9 @@ enum SimBoolean
 	SIM_NBOOLEANS
 };
 
-#define SIM_NO_NUMBER	INT64_MIN
-#define SIM_NO_DATE		INT32_MIN
-#define SIM_SCALE		1000000 /* numbers are kept in millionths */
+#define SIM_NO_NUMBER INT64_MIN
+#define SIM_NO_DATE   INT32_MIN
+#define SIM_SCALE     1000000 /* numbers are kept in millionths */
 
 enum SimTruth
 {
@@ -135,27 +135,27 @@ enum SimTruth
 typedef struct SimRecord
 {
 	const char *id;
-	const char *text[SIM_NTEXTS];	/* "" is blank */
-	int64_t		number[SIM_NNUMBERS];
-	int32_t		date[SIM_NDATES];	/* days since 1970-01-01 */
-	uint8_t		boolean[SIM_NBOOLEANS];
-	uint8_t		bad;			/* 1: a bad date is sent, 2: a bad number */
-	int64_t		modified;		/* milliseconds since 1970, of PEMS's clock */
-	uint32_t	recordid;		/* grows with each update */
-	uint32_t	salt;			/* picks fillers and spellings */
-	uint32_t	serial;
+	const char *text[SIM_NTEXTS]; /* "" is blank */
+	int64_t number[SIM_NNUMBERS];
+	int32_t date[SIM_NDATES]; /* days since 1970-01-01 */
+	uint8_t boolean[SIM_NBOOLEANS];
+	uint8_t bad;       /* 1: a bad date is sent, 2: a bad number */
+	int64_t modified;  /* milliseconds since 1970, of PEMS's clock */
+	uint32_t recordid; /* grows with each update */
+	uint32_t salt;     /* picks fillers and spellings */
+	uint32_t serial;
 } SimRecord;
 
 /* Rendered rows; each ends with a comma. */
 typedef struct SimRowText
 {
-	atomic_int	refs;
-	int			nrows;
-	uint32_t   *offsets;		/* nrows + 1 */
-	char	   *data;
+	atomic_int refs;
+	int nrows;
+	uint32_t *offsets; /* nrows + 1 */
+	char *data;
 } SimRowText;
 
-#define SIM_PATCHED		0x80000000u
+#define SIM_PATCHED 0x80000000u
 
 /*
  * The rows' text is `base`, as rendered in one go.  A block made by a change
@@ -164,71 +164,71 @@ typedef struct SimRowText
  */
 typedef struct SimBlock
 {
-	atomic_int	refs;
-	int			nrows;
-	SimRecord  *records;
-	int64_t    *modified;		/* copy of records[].modified, for scans */
-	int64_t		newest;			/* highest of them */
-	pthread_mutex_t lock;		/* protects what follows */
-	uint32_t	generation;		/* of the plan it was rendered with */
+	atomic_int refs;
+	int nrows;
+	SimRecord *records;
+	int64_t *modified;    /* copy of records[].modified, for scans */
+	int64_t newest;       /* highest of them */
+	pthread_mutex_t lock; /* protects what follows */
+	uint32_t generation;  /* of the plan it was rendered with */
 	SimRowText *base;
 	SimRowText *patch;
-	uint32_t   *source;			/* NULL: row i is row i of base */
+	uint32_t *source; /* NULL: row i is row i of base */
 } SimBlock;
 
 typedef struct SimListing
 {
-	atomic_int	refs;
-	int			nblocks;
-	int64_t		nrows;
-	SimBlock  **blocks;
-	int64_t    *starts;			/* nblocks + 1 */
+	atomic_int refs;
+	int nblocks;
+	int64_t nrows;
+	SimBlock **blocks;
+	int64_t *starts; /* nblocks + 1 */
 } SimListing;
 
 typedef struct SimOrg
 {
-	char	   *name;
-	int			id_width;		/* digits of an id: byte order is number order */
-	pthread_mutex_t lock;		/* protects listing */
+	char *name;
+	int id_width;         /* digits of an id: byte order is number order */
+	pthread_mutex_t lock; /* protects listing */
 	SimListing *listing;
-	uint32_t	last_serial;
+	uint32_t last_serial;
 } SimOrg;
 
-#define SIM_MAX_ORGS	20000
+#define SIM_MAX_ORGS 20000
 
 typedef struct SimDataset
 {
-	uint64_t	seed;
-	int			nbad;			/* unmappable records of each organization */
-	pthread_mutex_t lock;		/* one writer at a time */
-	SimOrg	   *orgs[SIM_MAX_ORGS];
-	atomic_int	norgs;
-	atomic_llong version;		/* grows with each published change */
-	int64_t		clock;			/* PEMS's clock: last pfs_lastmodified given */
-	uint64_t	changes;		/* seeds the next change */
+	uint64_t seed;
+	int nbad;             /* unmappable records of each organization */
+	pthread_mutex_t lock; /* one writer at a time */
+	SimOrg *orgs[SIM_MAX_ORGS];
+	atomic_int norgs;
+	atomic_llong version; /* grows with each published change */
+	int64_t clock;        /* PEMS's clock: last pfs_lastmodified given */
+	uint64_t changes;     /* seeds the next change */
 } SimDataset;
 
 extern SimDataset sim_data;
 
 typedef struct SimEdit
 {
-	bool		remove;
-	SimRecord	record;			/* of a removal only the id counts */
+	bool remove;
+	SimRecord record; /* of a removal only the id counts */
 } SimEdit;
 
 extern void sim_data_init(uint64_t seed, int nbad);
 extern SimOrg *sim_org_find(const char *name);
 extern SimOrg *sim_org_create(const char *name, int64_t nrows);
-extern SimListing *sim_org_listing(SimOrg *org);	/* with a reference */
+extern SimListing *sim_org_listing(SimOrg *org); /* with a reference */
 extern void sim_listing_release(SimListing *listing);
-extern int64_t sim_listing_search(const SimListing *listing, const char *id,
-								  bool after);
-extern SimBlock *sim_listing_block(const SimListing *listing, int64_t row,
-								   int *index);
-extern const SimRecord *sim_listing_record(const SimListing *listing,
-										   int64_t row);
-extern const SimRecord *sim_listing_find(const SimListing *listing,
-										 const char *id);
+extern int64_t
+sim_listing_search(const SimListing *listing, const char *id, bool after);
+extern SimBlock *
+sim_listing_block(const SimListing *listing, int64_t row, int *index);
+extern const SimRecord *
+sim_listing_record(const SimListing *listing, int64_t row);
+extern const SimRecord *
+sim_listing_find(const SimListing *listing, const char *id);
 extern void sim_block_release(SimBlock *block);
 
 /*
@@ -237,23 +237,22 @@ extern void sim_block_release(SimBlock *block);
  */
 extern int64_t sim_data_change(SimOrg *org, double fraction, int64_t count,
 							   int64_t within, int64_t backdate_ms);
-extern int64_t sim_data_insert(SimOrg *org, int64_t count, bool scattered,
-							   int64_t within);
+extern int64_t
+sim_data_insert(SimOrg *org, int64_t count, bool scattered, int64_t within);
 extern int64_t sim_data_delete(SimOrg *org, double fraction, int64_t count,
 							   int64_t within, const char *id);
 /* With the writer's lock held: */
 extern void sim_data_apply(SimOrg *org, SimEdit *edits, int64_t nedits);
 extern int64_t sim_data_tick(void);
 
-extern void sim_generate(SimRecord *record, const SimOrg *org,
-						 uint32_t serial);
+extern void sim_generate(SimRecord *record, const SimOrg *org, uint32_t serial);
 extern void sim_blank(SimRecord *record, const char *id, uint32_t serial);
 extern void sim_regenerate(SimRecord *record, uint64_t *random);
 
 /* ---- value.c: columns, values and their spellings ---- */
 
-#define SIM_NFIELDS		73
-#define SIM_NMAPPED		25
+#define SIM_NFIELDS 73
+#define SIM_NMAPPED 25
 
 enum SimDateStyle
 {
@@ -294,62 +293,62 @@ typedef enum SimKind
 typedef struct SimField
 {
 	const char *alias;
-	const char *key;			/* in the mirror's data, NULL: not mapped */
-	const char *screen;			/* name on the write screen, or NULL */
-	SimKind		kind;
-	int			index;			/* into the record's array of that kind */
+	const char *key;    /* in the mirror's data, NULL: not mapped */
+	const char *screen; /* name on the write screen, or NULL */
+	SimKind kind;
+	int index; /* into the record's array of that kind */
 } SimField;
 
-extern SimField sim_fields[SIM_NFIELDS];	/* the mapped ones first */
+extern SimField sim_fields[SIM_NFIELDS]; /* the mapped ones first */
 extern void sim_fields_init(void);
-extern int	sim_field_find(const char *alias);	/* any case; -1: none */
+extern int sim_field_find(const char *alias); /* any case; -1: none */
 /* The value a filter compares, in its plain form */
 extern void sim_field_text(const SimRecord *record, const char *org, int field,
 						   SimBuf *buf);
 /* Set a field from text in any spelling; false where it does not fit. */
 extern bool sim_field_set(SimRecord *record, int field, const char *text);
-extern void sim_filler(const SimRecord *record, int index, char *out,
-					   size_t size);
+extern void
+sim_filler(const SimRecord *record, int index, char *out, size_t size);
 extern void sim_format_date(char *out, int32_t days, int style);
 extern void sim_format_time(char *out, int64_t ms);
 extern bool sim_parse_time(const char *text, int64_t *ms);
 extern void sim_format_number(char *out, int64_t value, bool thousands);
 extern int32_t sim_days(int year, int month, int day);
 extern void sim_civil(int32_t days, int *year, int *month, int *day);
-extern void sim_canonical(SimBuf *out, const SimRecord *record,
-						  const char *org);
+extern void
+sim_canonical(SimBuf *out, const SimRecord *record, const char *org);
 
 /* ---- render.c: rows as JSON ---- */
 
-extern void sim_render_replan(void);	/* after a change of settings */
+extern void sim_render_replan(void); /* after a change of settings */
 extern void sim_render_fields(SimBuf *out, bool old_form);
 /*
  * Render what is missing; gives references on the texts (patch may be NULL),
  * and a copy of the sources to free (NULL: all from base).
  */
-extern void sim_block_text(SimBlock *block, const SimOrg *org,
-						   SimRowText **base, SimRowText **patch,
-						   const uint32_t **source);
+extern void
+sim_block_text(SimBlock *block, const SimOrg *org, SimRowText **base,
+			   SimRowText **patch, const uint32_t **source);
 /* Give a new block the text of the one it replaces. */
-extern void sim_block_inherit(SimBlock *block, SimBlock *old,
-							  const SimOrg *org, const uint32_t *origin);
+extern void sim_block_inherit(SimBlock *block, SimBlock *old, const SimOrg *org,
+							  const uint32_t *origin);
 extern void sim_text_release(SimRowText *text);
 /* One row with a comma; field `field` gets the raw JSON text `raw`. */
-extern void sim_render_row(SimBuf *buf, const SimRecord *record,
-						   const char *org, int field, const char *raw,
-						   size_t raw_len);
+extern void
+sim_render_row(SimBuf *buf, const SimRecord *record, const char *org, int field,
+			   const char *raw, size_t raw_len);
 extern void sim_warm(void);
 
 /* ---- settings.c: what can be switched while running ---- */
 
 enum SimTotal
 {
-	SIM_TOTAL_BOTH,				/* METADATA.RECORDS and TOTALROWS */
+	SIM_TOTAL_BOTH, /* METADATA.RECORDS and TOTALROWS */
 	SIM_TOTAL_RECORDS,
 	SIM_TOTAL_TOTALROWS,
 	SIM_TOTAL_TOTAL_COUNT,
 	SIM_TOTAL_ROWCOUNT,
-	SIM_TOTAL_STRING,			/* both, as strings */
+	SIM_TOTAL_STRING, /* both, as strings */
 	SIM_TOTAL_NONE
 };
 
@@ -377,33 +376,33 @@ enum SimWrapper
 
 typedef struct SimSettings
 {
-	int			named;			/* CELL instead of D */
-	int			upper;			/* aliases in upper case */
-	int			oddities;
-	int			dates;
-	int			numbers;
-	int			bools;
-	int			fields;
-	int			wrapper;
-	int			single_object;
-	int			empty;
-	int			total;
-	int			more;
-	int			gzip;
-	int			row_offset;		/* read ROW_OFFSET, not CURSOR_POSITION */
-	int			delta;			/* 0: a filter on pfs_lastmodified is an error */
-	int			keyset;			/* 0: a filter on pfs_id is an error */
-	int			hide;			/* each n-th record is not for us to see */
-	int			reorder;		/* columns in another order */
-	int			page_cap;
-	char		user[128];
-	char		password[256];
-	char		api_key[256];
-	char		base[128];		/* path before /axis */
-	char		drop[256];		/* alias left out */
-	char		rename_from[128];
-	char		rename_to[128];
-	char		add[128];		/* one more alias */
+	int named; /* CELL instead of D */
+	int upper; /* aliases in upper case */
+	int oddities;
+	int dates;
+	int numbers;
+	int bools;
+	int fields;
+	int wrapper;
+	int single_object;
+	int empty;
+	int total;
+	int more;
+	int gzip;
+	int row_offset; /* read ROW_OFFSET, not CURSOR_POSITION */
+	int delta;      /* 0: a filter on pfs_lastmodified is an error */
+	int keyset;     /* 0: a filter on pfs_id is an error */
+	int hide;       /* each n-th record is not for us to see */
+	int reorder;    /* columns in another order */
+	int page_cap;
+	char user[128];
+	char password[256];
+	char api_key[256];
+	char base[128]; /* path before /axis */
+	char drop[256]; /* alias left out */
+	char rename_from[128];
+	char rename_to[128];
+	char add[128]; /* one more alias */
 } SimSettings;
 
 extern SimSettings sim_settings;
@@ -418,26 +417,26 @@ extern void sim_settings_json(SimBuf *out);
 typedef struct SimBody
 {
 	struct MHD_IoVec *pieces;
-	int			npieces;
-	int			size;
-	size_t		total;
-	SimRowText **texts;			/* references to give back */
-	int			ntexts;
-	int			texts_size;
-	char	  **owned;			/* to free */
-	int			nowned;
+	int npieces;
+	int size;
+	size_t total;
+	SimRowText **texts; /* references to give back */
+	int ntexts;
+	int texts_size;
+	char **owned; /* to free */
+	int nowned;
 	/* reading by callback, see server.c */
-	int			repeat;			/* piece to start again from, 0: ends */
-	int			piece;
-	size_t		used;
+	int repeat; /* piece to start again from, 0: ends */
+	int piece;
+	size_t used;
 } SimBody;
 
 extern SimBody *sim_body_create(void);
 extern void sim_body_piece(SimBody *body, const void *data, size_t len);
-extern void sim_body_own(SimBody *body, SimBuf *buf);	/* takes its memory */
+extern void sim_body_own(SimBody *body, SimBuf *buf); /* takes its memory */
 extern void sim_body_copy(SimBody *body, const char *text);
 extern void sim_body_fill(SimBody *body, char c, size_t len);
-extern void sim_body_text(SimBody *body, SimRowText *text);	/* takes the ref */
+extern void sim_body_text(SimBody *body, SimRowText *text); /* takes the ref */
 extern void sim_body_truncate(SimBody *body, size_t total);
 extern size_t sim_body_read(SimBody *body, char *out, size_t max);
 extern void sim_body_free(SimBody *body);
@@ -483,61 +482,61 @@ typedef enum SimFaultKind
 } SimFaultKind;
 
 /* What a request is, and what a fault can be limited to. */
-#define SIM_ON_DATA		1
-#define SIM_ON_HEAD		2
-#define SIM_ON_COUNT	4
-#define SIM_ON_GET		8		/* reading on the write screen */
-#define SIM_ON_WRITE	16
-#define SIM_ON_GRID		7
-#define SIM_ON_SCREEN	24
+#define SIM_ON_DATA   1
+#define SIM_ON_HEAD   2
+#define SIM_ON_COUNT  4
+#define SIM_ON_GET    8 /* reading on the write screen */
+#define SIM_ON_WRITE  16
+#define SIM_ON_GRID   7
+#define SIM_ON_SCREEN 24
 
 typedef struct SimFault
 {
-	int			id;
+	int id;
 	SimFaultKind kind;
-	int			on;
-	char		org[64];		/* "" any */
-	int64_t		count;			/* times left, -1: until cleared */
-	int64_t		every;			/* each n-th matching request, 0: all */
-	int64_t		skip;			/* leave the first n requests alone */
-	int64_t		after;			/* only pages that begin at this row or later */
-	int64_t		seen;
-	int64_t		fired;
+	int on;
+	char org[64];  /* "" any */
+	int64_t count; /* times left, -1: until cleared */
+	int64_t every; /* each n-th matching request, 0: all */
+	int64_t skip;  /* leave the first n requests alone */
+	int64_t after; /* only pages that begin at this row or later */
+	int64_t seen;
+	int64_t fired;
 	/* parameters, used by kind; -1: not given */
-	int64_t		code;
-	int64_t		ms;
-	int64_t		jitter;
-	int64_t		bytes;
-	int64_t		rows;
-	int64_t		row;
-	int64_t		n;
-	int64_t		inserts;
-	int64_t		deletes;
-	int64_t		updates;
-	int64_t		retry_after;
-	int64_t		retry_after_date;
-	char		text[512];		/* message, location, raw JSON or setting */
-	char		field[64];		/* alias of the cell that raw replaces */
+	int64_t code;
+	int64_t ms;
+	int64_t jitter;
+	int64_t bytes;
+	int64_t rows;
+	int64_t row;
+	int64_t n;
+	int64_t inserts;
+	int64_t deletes;
+	int64_t updates;
+	int64_t retry_after;
+	int64_t retry_after_date;
+	char text[512]; /* message, location, raw JSON or setting */
+	char field[64]; /* alias of the cell that raw replaces */
 	/* quota's window */
-	double		window_start;
-	int64_t		window_used;
+	double window_start;
+	int64_t window_used;
 } SimFault;
 
-#define SIM_MAX_FAULTS	64
+#define SIM_MAX_FAULTS 64
 
 /* The faults that strike one request, at most one of a kind. */
 typedef struct SimStrike
 {
-	bool		on[SIM_NFAULTS];
-	SimFault	fault[SIM_NFAULTS];
+	bool on[SIM_NFAULTS];
+	SimFault fault[SIM_NFAULTS];
 } SimStrike;
 
-typedef const char *(*SimArgument) (void *arg, const char *name);
+typedef const char *(*SimArgument)(void *arg, const char *name);
 
-extern void sim_faults_strike(SimStrike *strike, int on, const char *org,
-							  int64_t offset);
+extern void
+sim_faults_strike(SimStrike *strike, int on, const char *org, int64_t offset);
 extern const char *sim_fault_add(SimArgument get, void *arg, int *id);
-extern int	sim_faults_clear(const char *kind, const char *org, int id);
+extern int sim_faults_clear(const char *kind, const char *org, int id);
 extern void sim_faults_json(SimBuf *out);
 
 /* ---- rows.c: which rows a request is about ---- */
@@ -556,34 +555,34 @@ typedef enum SimOperator
 
 typedef struct SimFilter
 {
-	int			field;
+	int field;
 	SimOperator op;
-	bool		or_next;		/* joined with the next one by OR */
-	int64_t		seqnum;
-	char		value[256];
+	bool or_next; /* joined with the next one by OR */
+	int64_t seqnum;
+	char value[256];
 } SimFilter;
 
-#define SIM_MAX_FILTERS	16
+#define SIM_MAX_FILTERS 16
 
 typedef struct SimRowRef
 {
-	SimBlock   *block;
-	uint32_t	row;
-	uint32_t	org;			/* index in sim_data.orgs */
+	SimBlock *block;
+	uint32_t row;
+	uint32_t org; /* index in sim_data.orgs */
 } SimRowRef;
 
 /* A range of one listing, or a gathered list; shared, never changed. */
 typedef struct SimRows
 {
-	atomic_int	refs;
-	SimListing **listings;		/* references */
-	uint32_t   *orgs;
-	int			nlistings;
-	bool		gathered;
-	int64_t		first;			/* range in listings[0] */
-	SimRowRef  *rows;
-	int64_t		nrows;			/* entries of rows: at least what was needed */
-	int64_t		total;
+	atomic_int refs;
+	SimListing **listings; /* references */
+	uint32_t *orgs;
+	int nlistings;
+	bool gathered;
+	int64_t first; /* range in listings[0] */
+	SimRowRef *rows;
+	int64_t nrows; /* entries of rows: at least what was needed */
+	int64_t total;
 } SimRows;
 
 /* offset and count: the part that will be read. */
@@ -597,29 +596,29 @@ extern SimRowRef sim_rows_get(const SimRows *rows, int64_t row);
 typedef struct SimRequest
 {
 	struct MHD_Connection *connection;
-	SimBuf		body;
-	bool		too_big;
-	bool		struck;			/* faults are chosen */
-	bool		waited;			/* latency is over */
-	bool		set;			/* a fault has changed its setting */
-	bool		held;			/* counted as in flight */
-	SimStrike	strike;
-	SimJson    *json;
-	double		started;
+	SimBuf body;
+	bool too_big;
+	bool struck; /* faults are chosen */
+	bool waited; /* latency is over */
+	bool set;    /* a fault has changed its setting */
+	bool held;   /* counted as in flight */
+	SimStrike strike;
+	SimJson *json;
+	double started;
 	/* for the log */
-	int			on;
-	int			status;
-	int64_t		offset;
-	int64_t		rows;
-	int64_t		bytes;
-	char		org[64];
-	char		filter[400];
-	char		header_org[64];
+	int on;
+	int status;
+	int64_t offset;
+	int64_t rows;
+	int64_t bytes;
+	char org[64];
+	char filter[400];
+	char header_org[64];
 } SimRequest;
 
 /* All take the body, also when they fail. */
-extern enum MHD_Result sim_answer(SimRequest *request, int status,
-								  const char *type, SimBody *body);
+extern enum MHD_Result
+sim_answer(SimRequest *request, int status, const char *type, SimBody *body);
 extern enum MHD_Result sim_answer_text(SimRequest *request, int status,
 									   const char *type, const char *text);
 extern enum MHD_Result sim_answer_alert(SimRequest *request, int status,
@@ -633,22 +632,21 @@ extern const char *sim_query(SimRequest *request, const char *name);
 
 typedef struct SimServerOptions
 {
-	int			port;
-	int			threads;
+	int port;
+	int threads;
 	const char *tls_cert;
 	const char *tls_key;
 } SimServerOptions;
 
-extern int	sim_server_start(const SimServerOptions *options);
+extern int sim_server_start(const SimServerOptions *options);
 extern void sim_server_stats(SimBuf *out, bool reset);
 extern void sim_server_log(SimBuf *out, int64_t n);
-extern void sim_server_wake(void);	/* ends delays and hangs */
+extern void sim_server_wake(void); /* ends delays and hangs */
 
 extern enum MHD_Result sim_grid_request(SimRequest *request);
 extern enum MHD_Result sim_screen_request(SimRequest *request);
-extern enum MHD_Result sim_admin_request(SimRequest *request,
-										 const char *path);
+extern enum MHD_Result sim_admin_request(SimRequest *request, const char *path);
 extern void sim_screen_log(SimBuf *out, int64_t n);
 extern void sim_screen_clear(void);
 
-#endif							/* SIM_H */
+#endif /* SIM_H */

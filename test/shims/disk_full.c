@@ -23,10 +23,10 @@ static bool
 is_full(int fd, off_t end)
 {
 	const char *disk = getenv("PFA_DISK");
-	char		path[PATH_MAX];
-	char		name[64];
+	char path[PATH_MAX];
+	char name[64];
 	struct stat st;
-	ssize_t		len;
+	ssize_t len;
 
 	if (disk == NULL)
 		return false;
@@ -39,8 +39,7 @@ is_full(int fd, off_t end)
 		return false;
 	path[len] = '\0';
 	return strncmp(path, disk, strlen(disk)) == 0 &&
-		path[strlen(disk)] == '/' &&
-		fstat(fd, &st) == 0 && end > st.st_size;
+		path[strlen(disk)] == '/' && fstat(fd, &st) == 0 && end > st.st_size;
 }
 
 static void *
@@ -52,7 +51,7 @@ original(const char *name)
 ssize_t
 pwrite(int fd, const void *buf, size_t count, off_t offset)
 {
-	static ssize_t (*next) (int, const void *, size_t, off_t);
+	static ssize_t (*next)(int, const void *, size_t, off_t);
 
 	if (is_full(fd, offset + (off_t) count))
 	{
@@ -73,8 +72,8 @@ pwrite64(int fd, const void *buf, size_t count, off_t offset)
 ssize_t
 pwritev(int fd, const struct iovec *iov, int iovcnt, off_t offset)
 {
-	static ssize_t (*next) (int, const struct iovec *, int, off_t);
-	size_t		count = 0;
+	static ssize_t (*next)(int, const struct iovec *, int, off_t);
+	size_t count = 0;
 
 	for (int i = 0; i < iovcnt; i++)
 		count += iov[i].iov_len;
@@ -97,7 +96,7 @@ pwritev64(int fd, const struct iovec *iov, int iovcnt, off_t offset)
 int
 posix_fallocate(int fd, off_t offset, off_t len)
 {
-	static int	(*next) (int, off_t, off_t);
+	static int (*next)(int, off_t, off_t);
 
 	if (is_full(fd, offset + len))
 		return ENOSPC;

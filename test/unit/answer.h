@@ -29,11 +29,11 @@ static char summary[65536];
 static size_t summary_len;
 
 static void
-say(const char *fmt,...)
+say(const char *fmt, ...)
 {
-	va_list		args;
-	size_t		room = sizeof(summary) - summary_len;
-	int			n;
+	va_list args;
+	size_t room = sizeof(summary) - summary_len;
+	int n;
 
 	va_start(args, fmt);
 	n = vsnprintf(summary + summary_len, room, fmt, args);
@@ -61,13 +61,14 @@ static void
 say_all(const PfaGridParser *parser, PfaBatch *batch,
 		const PfaGridLayout *layout)
 {
-	static const char *const names[] = {"MORE", "DONE", "ALERT",
-		"NEEDS_LAYOUT", "MALFORMED", "OUT_OF_MEMORY"};
+	static const char *const names[] = {"MORE",      "DONE",
+										"ALERT",     "NEEDS_LAYOUT",
+										"MALFORMED", "OUT_OF_MEMORY"};
 	const PfaGridResult *result = pfa_grid_parser_result(parser);
 	const char *first = pfa_grid_parser_first_id(parser);
 	const char *last = pfa_grid_parser_last_id(parser);
-	int			i;
-	int			k;
+	int i;
+	int k;
 
 	say("%s", names[result->status]);
 	if (result->error[0] != '\0')
@@ -92,4 +93,4 @@ say_all(const PfaGridParser *parser, PfaBatch *batch,
 			pfa_batch_rejects(batch)[i].reason);
 }
 
-#endif							/* PFA_TEST_ANSWER_H */
+#endif /* PFA_TEST_ANSWER_H */

@@ -14,10 +14,10 @@
 #include <string.h>
 #include <time.h>
 
-#define NCELLS 73
-#define NROWS 10000
-#define NSAMPLES 24				/* the first fields of the mapping */
-#define PIECE 16384
+#define NCELLS   73
+#define NROWS    10000
+#define NSAMPLES 24 /* the first fields of the mapping */
+#define PIECE    16384
 
 static PfaField fields[] = {
 	{"pfs_id", "pfaId", PFA_KIND_TEXT, NULL, 0},
@@ -46,12 +46,30 @@ static PfaField fields[] = {
 	{"pfs_lastmodified", "pemsVersion", PFA_KIND_TEXT, NULL, 0},
 	{"pfs_equipment_tag", "equipment", PFA_KIND_TEXT, NULL, 0},
 };
-static const char *const samples[] = {
-	"", "RIO", "Crane, rough terrain", "Area 4", "CRANE", "Cranes 60t",
-	"MOBILE", "Rental", "BEO", "Liebherr", "LTR 1060", "5250.00", "",
-	"2025-01-15", "2025-06-30", "2025-02-01T00:00:00", "2025-07-15", "", "",
-	"N", "N", "Y", "C-1001", "2025-03-15T10:11:12"
-};
+static const char *const samples[] = {"",
+									  "RIO",
+									  "Crane, rough terrain",
+									  "Area 4",
+									  "CRANE",
+									  "Cranes 60t",
+									  "MOBILE",
+									  "Rental",
+									  "BEO",
+									  "Liebherr",
+									  "LTR 1060",
+									  "5250.00",
+									  "",
+									  "2025-01-15",
+									  "2025-06-30",
+									  "2025-02-01T00:00:00",
+									  "2025-07-15",
+									  "",
+									  "",
+									  "N",
+									  "N",
+									  "Y",
+									  "C-1001",
+									  "2025-03-15T10:11:12"};
 static PfaMapping mapping = {sizeof(fields) / sizeof(fields[0]), fields};
 
 static char *page;
@@ -61,7 +79,7 @@ static size_t page_room;
 static void
 append(const char *text)
 {
-	size_t		len = strlen(text);
+	size_t len = strlen(text);
 
 	if (page_len + len >= page_room)
 	{
@@ -104,9 +122,9 @@ value_of(int cell, int row)
 static void
 make_page(bool named)
 {
-	char		text[256];
-	int			row;
-	int			cell;
+	char text[256];
+	int row;
+	int cell;
 
 	page_len = 0;
 	append("{\"Result\":{\"ResultData\":{\"GRID\":{\"METADATA\":{\"RECORDS\":"
@@ -143,8 +161,8 @@ make_page(bool named)
 static void
 read_page(const char *name)
 {
-	FILE	   *file = fopen(name, "rb");
-	size_t		n;
+	FILE *file = fopen(name, "rb");
+	size_t n;
 
 	if (file == NULL)
 	{
@@ -177,9 +195,9 @@ parse_page(PfaGridLayout *layout, PfaBatch *batch, uint64_t *sum)
 	PfaGridLimits limits = {1 << 20, (size_t) 1 << 30, 64, 1000};
 	PfaGridParser *parser;
 	PfaGridStatus status;
-	int64_t		nrows;
-	size_t		at;
-	int			i;
+	int64_t nrows;
+	size_t at;
+	int i;
 
 	parser = pfa_grid_parser_create(&mapping, "RIO", layout, &limits, batch);
 	for (at = 0; at < page_len; at += PIECE)
@@ -206,17 +224,17 @@ static void
 measure(const char *what, int pages)
 {
 	PfaGridLayout *layout = pfa_grid_layout_create();
-	PfaBatch   *batch = pfa_batch_create();
+	PfaBatch *batch = pfa_batch_create();
 	struct timespec start;
 	struct timespec stop;
-	double		best = 0;
-	uint64_t	sum = 0;
-	int64_t		nrows = 1;
-	int			i;
+	double best = 0;
+	uint64_t sum = 0;
+	int64_t nrows = 1;
+	int i;
 
 	for (i = 0; i < pages; i++)
 	{
-		double		seconds;
+		double seconds;
 
 		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &start);
 		nrows = parse_page(layout, batch, &sum);
@@ -236,8 +254,8 @@ measure(const char *what, int pages)
 int
 main(int argc, char **argv)
 {
-	int			pages = argc > 1 ? atoi(argv[1]) : 20;
-	int			i;
+	int pages = argc > 1 ? atoi(argv[1]) : 20;
+	int i;
 
 	pfa_mapping_prepare(&mapping);
 	for (i = 2; i < argc; i++)

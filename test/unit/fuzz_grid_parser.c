@@ -14,10 +14,10 @@
 
 #include "answer.h"
 
-#define CONTROL 4				/* bytes */
+#define CONTROL 4 /* bytes */
 
-extern int	LLVMFuzzerInitialize(int *argc, char ***argv);
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern int LLVMFuzzerInitialize(int *argc, char ***argv);
+extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static PfaGridLayout *known_layout;
 static char whole[sizeof(summary)];
@@ -28,7 +28,7 @@ typedef struct Text
 {
 	const char *p;
 	const char *end;
-	int			depth;
+	int depth;
 } Text;
 
 static bool is_json_value(Text *text);
@@ -54,7 +54,7 @@ take(Text *text, char c)
 static bool
 is_json_string(Text *text)
 {
-	int			i;
+	int i;
 
 	if (!take(text, '"'))
 		return false;
@@ -97,19 +97,19 @@ is_json_container(Text *text, char close, bool named)
 static bool
 is_json_word(Text *text)
 {
-	char		word[64];
-	char	   *end;
-	size_t		len = 0;
+	char word[64];
+	char *end;
+	size_t len = 0;
 
 	while (text->p + len < text->end && text->p[len] != '\0' &&
-		   strchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE",
-				  text->p[len]) != NULL)
+		   strchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE", text->p[len]) !=
+			   NULL)
 		len++;
 	if (len == 0)
 		return false;
 	text->p += len;
 	if (len >= sizeof(word))
-		return true;			/* long numbers are for other tests */
+		return true; /* long numbers are for other tests */
 	memcpy(word, text->p - len, len);
 	word[len] = '\0';
 	if (strcmp(word, "true") == 0 || strcmp(word, "false") == 0 ||
@@ -155,7 +155,7 @@ is_json_value(Text *text)
 static bool
 is_json(const char *data, size_t len)
 {
-	Text		text = {data, data + len, 0};
+	Text text = {data, data + len, 0};
 
 	if (len >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0)
 		text.p += 3;
@@ -172,14 +172,14 @@ feed(const uint8_t *control, const char *data, size_t len, bool cut)
 {
 	static const size_t record_limits[] = {1 << 20, 4096, 300, 40};
 	PfaGridLimits limits = {record_limits[control[0] & 3], 1 << 20,
-	control[0] & 4 ? 12 : 32, control[0] & 8 ? 5 : 200};
-	PfaBatch   *batch = pfa_batch_create();
+							control[0] & 4 ? 12 : 32, control[0] & 8 ? 5 : 200};
+	PfaBatch *batch = pfa_batch_create();
 	PfaGridLayout *layout = pfa_grid_layout_create();
 	PfaGridParser *parser;
 	PfaGridStatus status;
-	uint32_t	random = control[1] | (uint32_t) control[2] << 8 | 1u << 16;
-	size_t		largest = 1 + control[3];
-	size_t		at = 0;
+	uint32_t random = control[1] | (uint32_t) control[2] << 8 | 1u << 16;
+	size_t largest = 1 + control[3];
+	size_t at = 0;
 
 	if (control[0] & 16)
 		pfa_grid_layout_copy(layout, known_layout);
@@ -187,8 +187,8 @@ feed(const uint8_t *control, const char *data, size_t len, bool cut)
 									layout, &limits, batch);
 	while (at < len)
 	{
-		size_t		n = len;
-		char	   *piece;
+		size_t n = len;
+		char *piece;
 
 		random = random * 1664525 + 1013904223;
 		if (cut)
@@ -214,7 +214,8 @@ feed(const uint8_t *control, const char *data, size_t len, bool cut)
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	static const char head[] = "{\"GRID\":{\"FIELDS\":{\"FIELD\":["
+	static const char head[] =
+		"{\"GRID\":{\"FIELDS\":{\"FIELD\":["
 		"{\"aliasnum\":1,\"name\":\"pfs_id\"},"
 		"{\"aliasnum\":2,\"name\":\"pfs_a_org\"},"
 		"{\"aliasnum\":3,\"name\":\"description\"},"
@@ -222,7 +223,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 		"{\"aliasnum\":5,\"name\":\"pfs_f_startdate\"},"
 		"{\"aliasnum\":6,\"name\":\"pfs_f_actualized\"}]}}}";
 	PfaGridLimits limits = {4096, 4096, 32, 200};
-	PfaBatch   *batch = pfa_batch_create();
+	PfaBatch *batch = pfa_batch_create();
 	PfaGridParser *parser;
 
 	(void) argc;
@@ -243,7 +244,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *answer;
-	size_t		len;
+	size_t len;
 	PfaGridStatus status;
 
 	if (size < CONTROL)

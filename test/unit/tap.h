@@ -12,14 +12,13 @@
 
 #define lengthof(a) ((int) (sizeof(a) / sizeof((a)[0])))
 
-static int	ntests;
-static int	nfailed;
+static int ntests;
+static int nfailed;
 
-__attribute__((format(printf, 2, 3)))
-static inline bool
-check(bool ok, const char *fmt,...)
+__attribute__((format(printf, 2, 3))) static inline bool
+check(bool ok, const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	printf("%sok %d - ", ok ? "" : "not ", ++ntests);
 	va_start(args, fmt);
@@ -55,4 +54,4 @@ random_below(size_t n)
 	return (size_t) ((random_bits() >> 16) % n);
 }
 
-#endif							/* PFA_TEST_TAP_H */
+#endif /* PFA_TEST_TAP_H */

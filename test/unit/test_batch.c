@@ -16,7 +16,7 @@
 typedef struct Block
 {
 	unsigned char *at;
-	size_t		size;
+	size_t size;
 } Block;
 
 /* Fill blocks of many sizes, then look whether each still holds its own. */
@@ -24,13 +24,13 @@ static bool
 blocks_are_whole(PfaBatch *batch)
 {
 	static Block blocks[NBLOCKS];
-	size_t		total = 0;
-	size_t		at;
-	int			i;
+	size_t total = 0;
+	size_t at;
+	int i;
 
 	for (i = 0; i < NBLOCKS; i++)
 	{
-		size_t		size = random_below(random_below(200) == 0 ? 400000 : 900);
+		size_t size = random_below(random_below(200) == 0 ? 400000 : 900);
 
 		blocks[i].at = pfa_batch_alloc(batch, size);
 		blocks[i].size = size;
@@ -50,12 +50,13 @@ blocks_are_whole(PfaBatch *batch)
 static void
 test_arena(void)
 {
-	PfaBatch   *batch = pfa_batch_create();
-	bool		ok = true;
-	int			i;
+	PfaBatch *batch = pfa_batch_create();
+	bool ok = true;
+	int i;
 
 	check(pfa_batch_bytes(batch) == 0 && pfa_batch_nrecords(batch) == 0 &&
-		  pfa_batch_nrejects(batch) == 0, "a new batch is empty");
+			  pfa_batch_nrejects(batch) == 0,
+		  "a new batch is empty");
 	pfa_batch_reset(batch);
 	for (i = 0; i < 20 && ok; i++)
 	{
@@ -65,9 +66,10 @@ test_arena(void)
 	}
 	check(ok, "blocks of any size, reset after reset");
 	check(pfa_batch_alloc(batch, SIZE_MAX) == NULL &&
-		  pfa_batch_alloc(batch, SIZE_MAX - 7) == NULL &&
-		  pfa_batch_alloc(batch, SIZE_MAX / 2 + 1) == NULL &&
-		  pfa_batch_bytes(batch) == 0, "no block of a size there is not");
+			  pfa_batch_alloc(batch, SIZE_MAX - 7) == NULL &&
+			  pfa_batch_alloc(batch, SIZE_MAX / 2 + 1) == NULL &&
+			  pfa_batch_bytes(batch) == 0,
+		  "no block of a size there is not");
 	check(pfa_batch_alloc(batch, 0) != NULL, "an empty one is not none");
 	pfa_batch_free(batch);
 	pfa_batch_free(NULL);
@@ -76,11 +78,11 @@ test_arena(void)
 static void
 test_memory(void)
 {
-	PfaBatch   *batch = pfa_batch_create();
-	size_t		steady = 0;
-	bool		ok = true;
-	int			i;
-	int			k;
+	PfaBatch *batch = pfa_batch_create();
+	size_t steady = 0;
+	bool ok = true;
+	int i;
+	int k;
 
 	for (i = 0; i < 50; i++)
 	{
@@ -104,13 +106,13 @@ test_memory(void)
 static void
 test_records(void)
 {
-	PfaBatch   *batch = pfa_batch_create();
-	bool		ok = true;
-	int			i;
+	PfaBatch *batch = pfa_batch_create();
+	bool ok = true;
+	int i;
 
 	for (i = 0; i < 100000 && ok; i++)
 	{
-		PfaRecord  *record = pfa_batch_add(batch);
+		PfaRecord *record = pfa_batch_add(batch);
 
 		ok = record != NULL;
 		if (ok)
@@ -127,7 +129,7 @@ test_records(void)
 			pfa_batch_records(batch)[i].values->mantissa == -i;
 	check(ok, "a hundred thousand records, in their order");
 	check(pfa_batch_bytes(batch) ==
-		  100000 * (sizeof(PfaRecord) + sizeof(PfaValue)),
+			  100000 * (sizeof(PfaRecord) + sizeof(PfaValue)),
 		  "are counted with what they hold");
 	pfa_batch_free(batch);
 }
@@ -135,15 +137,15 @@ test_records(void)
 static void
 test_rejects(void)
 {
-	PfaBatch   *batch = pfa_batch_create();
-	char		id[16];
-	char		reason[32];
-	bool		ok = true;
-	int			i;
+	PfaBatch *batch = pfa_batch_create();
+	char id[16];
+	char reason[32];
+	bool ok = true;
+	int i;
 
 	for (i = 0; i < 1000 && ok; i++)
 	{
-		int			len = snprintf(id, sizeof(id), "P%dxyz", i) - 3;
+		int len = snprintf(id, sizeof(id), "P%dxyz", i) - 3;
 
 		snprintf(reason, sizeof(reason), "field %d", i);
 		ok = pfa_batch_reject(batch, id, (size_t) len, reason);
@@ -158,7 +160,7 @@ test_rejects(void)
 			strcmp(pfa_batch_rejects(batch)[i].reason, reason) == 0;
 	}
 	check(ok && pfa_batch_rejects(batch)[1000].id[0] == '\0' &&
-		  pfa_batch_nrecords(batch) == 0,
+			  pfa_batch_nrecords(batch) == 0,
 		  "rejects are copies, terminated, in their order");
 	pfa_batch_reset(batch);
 	check(pfa_batch_nrejects(batch) == 0 && pfa_batch_bytes(batch) == 0,

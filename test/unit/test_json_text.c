@@ -33,12 +33,12 @@ static const unsigned char forms[][8] = {
 static size_t
 character_length(const unsigned char *p, size_t left)
 {
-	int			i;
-	size_t		k;
+	int i;
+	size_t k;
 
 	for (i = 0; i < lengthof(forms); i++)
 	{
-		size_t		n = i == 0 ? 1 : i == 1 ? 2 : i < 6 ? 3 : 4;
+		size_t n = i == 0 ? 1 : i == 1 ? 2 : i < 6 ? 3 : 4;
 
 		for (k = 0; k < n && k < left; k++)
 			if (p[k] < forms[i][2 * k] || p[k] > forms[i][2 * k + 1])
@@ -52,12 +52,12 @@ character_length(const unsigned char *p, size_t left)
 static bool
 is_utf8(const char *text, size_t len)
 {
-	size_t		at = 0;
+	size_t at = 0;
 
 	while (at < len)
 	{
-		size_t		n = character_length((const unsigned char *) text + at,
-										 len - at);
+		size_t n = character_length((const unsigned char *) text + at,
+									len - at);
 
 		if (n == 0)
 			return false;
@@ -69,14 +69,14 @@ is_utf8(const char *text, size_t len)
 static size_t
 random_character(char *out)
 {
-	const unsigned char *form = forms[random_below(3) ? 0 :
-									  random_below(lengthof(forms))];
-	size_t		n;
+	const unsigned char *form =
+		forms[random_below(3) ? 0 : random_below(lengthof(forms))];
+	size_t n;
 
 	for (n = 0; n < 4 && form[2 * n] != 0; n++)
 		out[n] = (char) (form[2 * n] +
-						 random_below((size_t) form[2 * n + 1] -
-									  form[2 * n] + 1));
+						 random_below((size_t) form[2 * n + 1] - form[2 * n] +
+									  1));
 	return n;
 }
 
@@ -84,16 +84,16 @@ random_character(char *out)
 static char *
 random_text(size_t *len)
 {
-	char		text[80];
-	size_t		wanted = random_below(36);
-	size_t		n = 0;
-	char	   *copy;
+	char text[80];
+	size_t wanted = random_below(36);
+	size_t n = 0;
+	char *copy;
 
 	while (n < wanted)
 		n += random_character(text + n);
 	if (n > 0 && random_below(2) == 0)
 		text[random_below(n)] = random_below(8) == 0 ? '\0' :
-			(char) random_bits();
+													   (char) random_bits();
 	if (n > 0 && random_below(8) == 0)
 		n--;
 	copy = malloc(n == 0 ? 1 : n);
@@ -105,20 +105,20 @@ random_text(size_t *len)
 static void
 test_utf8(int rounds)
 {
-	bool		valid = true;
-	bool		cut = true;
-	bool		printable = true;
-	int			nvalid = 0;
-	int			i;
+	bool valid = true;
+	bool cut = true;
+	bool printable = true;
+	int nvalid = 0;
+	int i;
 
 	for (i = 0; i < rounds; i++)
 	{
-		size_t		len;
-		char	   *text = random_text(&len);
-		size_t		max = random_below(len + 2);
-		char		message[24];
-		size_t		n;
-		bool		is_valid = is_utf8(text, len);
+		size_t len;
+		char *text = random_text(&len);
+		size_t max = random_below(len + 2);
+		char message[24];
+		size_t n;
+		bool is_valid = is_utf8(text, len);
 
 		nvalid += is_valid;
 		valid &= pfa_json_utf8_valid(text, len) == is_valid;
@@ -128,8 +128,9 @@ test_utf8(int rounds)
 		cut &= n <= len && n <= max;
 		if (is_valid)
 			cut &= is_utf8(text, n) &&
-				(n == len || n + character_length((unsigned char *) text + n,
-												  len - n) > max);
+				(n == len ||
+				 n + character_length((unsigned char *) text + n, len - n) >
+					 max);
 
 		n = pfa_json_printable(message, sizeof(message), text, len);
 		printable &= n < sizeof(message) && message[n] == '\0' &&
@@ -148,15 +149,15 @@ test_utf8(int rounds)
 static void
 test_every_character(void)
 {
-	bool		ok = true;
-	uint32_t	c;
+	bool ok = true;
+	uint32_t c;
 
 	/* by a \u escape, or two, and compared with what the oracle says */
 	for (c = 1; c <= 0x10ffff && ok; c++)
 	{
-		char		escaped[16];
-		char		text[16];
-		size_t		len;
+		char escaped[16];
+		char text[16];
+		size_t len;
 		PfaJsonText fault;
 
 		if (c < 0x10000)
@@ -173,7 +174,11 @@ test_every_character(void)
 		else
 			ok = fault == PFA_JSON_TEXT_OK &&
 				character_length((unsigned char *) text, len) == len &&
-				len == (c < 0x80 ? 1u : c < 0x800 ? 2u : c < 0x10000 ? 3u : 4u) &&
+				len ==
+					(c < 0x80        ? 1u :
+						 c < 0x800   ? 2u :
+						 c < 0x10000 ? 3u :
+									   4u) &&
 				pfa_json_utf8_valid(text, len);
 		if (!ok)
 			printf("# U+%04X\n", c);
@@ -189,28 +194,27 @@ test_escapes(void)
 		const char *escaped;
 		const char *text;
 		PfaJsonText fault;
-	}			escapes[] = {
+	} escapes[] = {
 		{"\\\"\\\\\\/\\b\\f\\n\\r\\t", "\"\\/\b\f\n\r\t", PFA_JSON_TEXT_OK},
 		{"a\\u0000b", "ab", PFA_JSON_TEXT_NUL},
 		{"\\ud83d\\ude00!", "\xf0\x9f\x98\x80!", PFA_JSON_TEXT_OK},
-		{"\\ude00\\ud83d", "\xef\xbf\xbd\xef\xbf\xbd",
-		PFA_JSON_TEXT_SURROGATE},
+		{"\\ude00\\ud83d", "\xef\xbf\xbd\xef\xbf\xbd", PFA_JSON_TEXT_SURROGATE},
 		{"\\ud83d\\ud83d\\ude00", "\xef\xbf\xbd\xf0\x9f\x98\x80",
-		PFA_JSON_TEXT_SURROGATE},
+		 PFA_JSON_TEXT_SURROGATE},
 		{"\\ud83dx", "\xef\xbf\xbdx", PFA_JSON_TEXT_SURROGATE},
 		{"\\ud83d\\n", "\xef\xbf\xbd\n", PFA_JSON_TEXT_SURROGATE},
 		{"\xc3\xa9", "\xc3\xa9", PFA_JSON_TEXT_OK},
 	};
-	char		text[64];
-	size_t		len;
-	int			i;
+	char text[64];
+	size_t len;
+	int i;
 
 	for (i = 0; i < lengthof(escapes); i++)
 		check(pfa_json_unescape(escapes[i].escaped, strlen(escapes[i].escaped),
 								text, &len) == escapes[i].fault &&
-			  len == strlen(escapes[i].text) &&
-			  memcmp(text, escapes[i].text, len) == 0, "%s",
-			  escapes[i].escaped);
+				  len == strlen(escapes[i].text) &&
+				  memcmp(text, escapes[i].text, len) == 0,
+			  "%s", escapes[i].escaped);
 }
 
 static void
@@ -218,20 +222,21 @@ test_scalars(int rounds)
 {
 	static const char bytes[] = "0012345.eE+-truefalsn";
 	static const char *const bases[] = {"true", "false", "null", "-12.5e+3",
-	"0", "10", "0.5", "1e5"};
-	regex_t		grammar;
-	bool		ok = true;
-	int			naccepted = 0;
-	int			i;
+										"0",    "10",    "0.5",  "1e5"};
+	regex_t grammar;
+	bool ok = true;
+	int naccepted = 0;
+	int i;
 
-	regcomp(&grammar, "^(true|false|null|"
+	regcomp(&grammar,
+			"^(true|false|null|"
 			"-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?)$",
 			REG_EXTENDED | REG_NOSUB);
 	for (i = 0; i < rounds && ok; i++)
 	{
-		char		text[16];
-		size_t		changes = random_below(3);
-		bool		valid;
+		char text[16];
+		size_t changes = random_below(3);
+		bool valid;
 
 		strcpy(text, bases[random_below(lengthof(bases))]);
 		while (changes-- > 0)

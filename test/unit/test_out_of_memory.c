@@ -21,7 +21,7 @@ extern void *__wrap_calloc(size_t n, size_t size);
 extern void *__wrap_realloc(void *old, size_t size);
 extern char *__wrap_strdup(const char *text);
 
-static long countdown = -1;		/* calls that still succeed; -1: all */
+static long countdown = -1; /* calls that still succeed; -1: all */
 static bool failed;
 
 static bool
@@ -77,7 +77,7 @@ static size_t page_len;
 static void
 add(const char *text)
 {
-	size_t		len = strlen(text);
+	size_t len = strlen(text);
 
 	memcpy(page + page_len, text, len);
 	page_len += len;
@@ -86,8 +86,8 @@ add(const char *text)
 static void
 make_page(void)
 {
-	char		row[512];
-	int			i;
+	char row[512];
+	int i;
 
 	add("{\"GRID\":{\"FIELDS\":{\"FIELD\":["
 		"{\"aliasnum\":1,\"name\":\"pfs_id\"},"
@@ -97,12 +97,15 @@ make_page(void)
 		"\"DATA\":{\"ROW\":[");
 	for (i = 0; i < 150; i++)
 	{
-		snprintf(row, sizeof(row), "%s{\"D\":[{\"n\":1,\"value\":\"P%04d\"},"
+		snprintf(row, sizeof(row),
+				 "%s{\"D\":[{\"n\":1,\"value\":\"P%04d\"},"
 				 "{\"n\":2,\"value\":\"RIO\"},"
 				 "{\"n\":3,\"value\":\"\\u00e9scape %d\"},"
-				 "{\"n\":4,\"value\":\"%s\"}]}", i > 0 ? "," : "", i, i,
-				 i % 7 == 0 ? "abc" : i % 7 == 1 ?
-				 "12345678901234567890.5" : "1250.00");
+				 "{\"n\":4,\"value\":\"%s\"}]}",
+				 i > 0 ? "," : "", i, i,
+				 i % 7 == 0     ? "abc" :
+					 i % 7 == 1 ? "12345678901234567890.5" :
+								  "1250.00");
 		add(row);
 	}
 	/* one that is too large to keep */
@@ -117,11 +120,11 @@ make_page(void)
 static bool
 read_page(long n, size_t step, bool *ok)
 {
-	PfaBatch   *batch;
+	PfaBatch *batch;
 	PfaGridLayout *layout;
 	PfaGridParser *parser = NULL;
 	PfaGridStatus status = PFA_GRID_OUT_OF_MEMORY;
-	size_t		at;
+	size_t at;
 
 	failed = false;
 	countdown = n;
@@ -153,8 +156,8 @@ read_page(long n, size_t step, bool *ok)
 static void
 test_step(size_t step)
 {
-	bool		ok = true;
-	long		n;
+	bool ok = true;
+	long n;
 
 	for (n = 0; ok; n++)
 		if (read_page(n, step, &ok))

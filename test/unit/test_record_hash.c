@@ -13,12 +13,9 @@
 #define NFIELDS 7
 
 static PfaField fields[NFIELDS] = {
-	{"t", "name", PFA_KIND_TEXT},
-	{"u", "other", PFA_KIND_TEXT},
-	{"n", "rate", PFA_KIND_NUMBER},
-	{"m", "price", PFA_KIND_NUMBER},
-	{"d", "start", PFA_KIND_DATE},
-	{"e", "end", PFA_KIND_DATE},
+	{"t", "name", PFA_KIND_TEXT},    {"u", "other", PFA_KIND_TEXT},
+	{"n", "rate", PFA_KIND_NUMBER},  {"m", "price", PFA_KIND_NUMBER},
+	{"d", "start", PFA_KIND_DATE},   {"e", "end", PFA_KIND_DATE},
 	{"b", "flag", PFA_KIND_BOOLEAN},
 };
 static PfaMapping mapping = {NFIELDS, fields};
@@ -30,9 +27,9 @@ static const char *const blank[NFIELDS] = {"", "", "", "", "", "", ""};
 static uint64_t
 hash_with(const char *const *texts, int field, const char *text)
 {
-	PfaValue	values[NFIELDS];
+	PfaValue values[NFIELDS];
 	const char *reason;
-	int			i;
+	int i;
 
 	for (i = 0; i < NFIELDS; i++)
 	{
@@ -53,29 +50,32 @@ test_spellings(void)
 {
 	static const struct
 	{
-		int			field;
+		int field;
 		const char *spellings[8];
-	}			same[] = {
-		{2, {"1250", "1,250.00", "1250.0", "1.25e3", "12500E-1", "+1250",
-				" 001250 "}},
+	} same[] = {
+		{2,
+		 {"1250", "1,250.00", "1250.0", "1.25e3", "12500E-1", "+1250",
+		  " 001250 "}},
 		{2, {"0", "-0", "-0.000", "0e9", ".0"}},
-		{2, {"-12345678901234567890.5", "-12,345,678,901,234,567,890.50",
-				"-1234567890123456789050e-2"}},
+		{2,
+		 {"-12345678901234567890.5", "-12,345,678,901,234,567,890.50",
+		  "-1234567890123456789050e-2"}},
 		{2, {"1000000000000000000", "1e18", "1000000000000000000.0"}},
-		{4, {"2025-03-15", "2025-03-15T10:11:12", "15-MAR-2025",
-				"03/15/2025", "15-mar-2025", "3/15/2025 1:00 PM"}},
+		{4,
+		 {"2025-03-15", "2025-03-15T10:11:12", "15-MAR-2025", "03/15/2025",
+		  "15-mar-2025", "3/15/2025 1:00 PM"}},
 		{6, {"Y", "y", "true", "TRUE", "1", "-1", "yes", "+"}},
 		{6, {"N", "n", "false", "False", "0", "no", "-"}},
 		{0, {"", " ", "\t  "}},
 	};
-	int			i;
-	int			k;
+	int i;
+	int k;
 
 	for (i = 0; i < lengthof(same); i++)
 	{
 		const char *const *spellings = same[i].spellings;
-		uint64_t	hash = hash_with(blank, same[i].field, spellings[0]);
-		bool		ok = true;
+		uint64_t hash = hash_with(blank, same[i].field, spellings[0]);
+		bool ok = true;
 
 		for (k = 1; k < 8 && spellings[k] != NULL; k++)
 			ok &= hash_with(blank, same[i].field, spellings[k]) == hash;
@@ -87,21 +87,21 @@ test_spellings(void)
 static void
 test_differences(void)
 {
-	static const char *const texts[NFIELDS] = {
-		"crane", "", "100", "", "2025-01-01", "", "Y"
-	};
-	static const char *const others[NFIELDS][4] = {
-		{"Crane", "crane ", "", "cran"}, {"crane", "0", "x", "Y"},
-		{"10", "0.1", "-100", ""}, {"100", "0", "1", "1e30"},
-		{"2025-01-02", "2024-12-31", "", "0001-01-01"},
-		{"2025-01-01", "2000-01-01", "1999-12-31", "2000-01-02"},
-		{"N", "", "0", "false"}
-	};
-	uint64_t	hashes[NFIELDS * 4 + 1];
-	int			n = 0;
-	int			i;
-	int			k;
-	bool		ok = true;
+	static const char *const texts[NFIELDS] = {"crane",      "", "100", "",
+											   "2025-01-01", "", "Y"};
+	static const char *const others[NFIELDS][4] =
+		{{"Crane", "crane ", "", "cran"},
+		 {"crane", "0", "x", "Y"},
+		 {"10", "0.1", "-100", ""},
+		 {"100", "0", "1", "1e30"},
+		 {"2025-01-02", "2024-12-31", "", "0001-01-01"},
+		 {"2025-01-01", "2000-01-01", "1999-12-31", "2000-01-02"},
+		 {"N", "", "0", "false"}};
+	uint64_t hashes[NFIELDS * 4 + 1];
+	int n = 0;
+	int i;
+	int k;
+	bool ok = true;
 
 	hashes[n++] = hash_with(texts, -1, NULL);
 	for (i = 0; i < NFIELDS; i++)
@@ -116,8 +116,8 @@ test_differences(void)
 static int
 compare_hashes(const void *a, const void *b)
 {
-	uint64_t	x = *(const uint64_t *) a;
-	uint64_t	y = *(const uint64_t *) b;
+	uint64_t x = *(const uint64_t *) a;
+	uint64_t y = *(const uint64_t *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -129,11 +129,11 @@ compare_hashes(const void *a, const void *b)
 static void
 test_collisions(void)
 {
-	int			n = 1 << 20;
-	uint64_t   *hashes = malloc((size_t) n * sizeof(uint64_t));
-	PfaValue	values[NFIELDS];
-	int			i;
-	bool		ok = true;
+	int n = 1 << 20;
+	uint64_t *hashes = malloc((size_t) n * sizeof(uint64_t));
+	PfaValue values[NFIELDS];
+	int i;
+	bool ok = true;
 
 	memset(values, 0, sizeof(values));
 	for (i = 0; i < NFIELDS; i++)
@@ -159,24 +159,24 @@ test_collisions(void)
 static void
 test_avalanche(void)
 {
-	char		text[80];
-	double		least = 64;
-	double		most = 0;
-	size_t		len;
-	size_t		bit;
-	size_t		at;
+	char text[80];
+	double least = 64;
+	double most = 0;
+	size_t len;
+	size_t bit;
+	size_t at;
 
 	for (len = 1; len < sizeof(text); len++)
 	{
-		double		sum = 0;
-		int			rounds = 200;
-		int			i;
+		double sum = 0;
+		int rounds = 200;
+		int i;
 
 		for (i = 0; i < rounds; i++)
 		{
-			PfaValue	value = {0};
-			PfaMapping	one = {1, fields};
-			uint64_t	before;
+			PfaValue value = {0};
+			PfaMapping one = {1, fields};
+			uint64_t before;
 
 			for (at = 0; at < len; at++)
 				text[at] = (char) random_bits();
@@ -185,8 +185,7 @@ test_avalanche(void)
 			before = pfa_record_hash(&one, &value);
 			bit = random_below(len * 8);
 			text[bit / 8] ^= (char) (1 << bit % 8);
-			sum += __builtin_popcountll(before ^
-										pfa_record_hash(&one, &value));
+			sum += __builtin_popcountll(before ^ pfa_record_hash(&one, &value));
 		}
 		if (sum / rounds < least)
 			least = sum / rounds;
@@ -199,15 +198,14 @@ test_avalanche(void)
 static void
 test_mappings(void)
 {
-	static const char *const texts[NFIELDS] = {
-		"crane", "", "100", "7", "2025-01-01", "", "Y"
-	};
-	PfaField	reversed[NFIELDS + 1];
-	PfaMapping	other = {NFIELDS, reversed};
-	PfaValue	values[NFIELDS + 1];
+	static const char *const texts[NFIELDS] = {"crane",      "", "100", "7",
+											   "2025-01-01", "", "Y"};
+	PfaField reversed[NFIELDS + 1];
+	PfaMapping other = {NFIELDS, reversed};
+	PfaValue values[NFIELDS + 1];
 	const char *reason;
-	uint64_t	before;
-	int			i;
+	uint64_t before;
+	int i;
 
 	for (i = 0; i < NFIELDS; i++)
 	{
@@ -247,10 +245,9 @@ test_mappings(void)
 static void
 test_stable(void)
 {
-	static const char *const texts[NFIELDS] = {
-		"crane, rough terrain", "abc", "1250.50", "12345678901234567890",
-		"2025-03-15", "", "Y"
-	};
+	static const char *const texts[NFIELDS] =
+		{"crane, rough terrain", "abc", "1250.50", "12345678901234567890",
+		 "2025-03-15",           "",    "Y"};
 
 	check(hash_with(blank, -1, NULL) == mapping.seed,
 		  "a record without values is its keys");

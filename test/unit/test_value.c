@@ -29,24 +29,25 @@ test_booleans(void)
 	static const char *const no[] = {
 		"N", "n", "NO", "false", "FALSE", "False", "0", "-", "\tN",
 	};
-	static const char *const neither[] = {
-		"2", "-2", "10", "01", "1.0", "yy", "tru", "truex", "J", "null",
-		"-1 -1", "\xc3\x9d"
-	};
+	static const char *const neither[] = {"2",   "-2",   "10",    "01",
+										  "1.0", "yy",   "tru",   "truex",
+										  "J",   "null", "-1 -1", "\xc3\x9d"};
 	const char *reason;
-	PfaValue	value;
-	int			i;
+	PfaValue value;
+	int i;
 
 	for (i = 0; i < lengthof(yes); i++)
 		check(decode(PFA_KIND_BOOLEAN, yes[i], &value, &reason) &&
-			  !value.isnull && value.boolean, "%s is yes", yes[i]);
+				  !value.isnull && value.boolean,
+			  "%s is yes", yes[i]);
 	for (i = 0; i < lengthof(no); i++)
 		check(decode(PFA_KIND_BOOLEAN, no[i], &value, &reason) &&
-			  !value.isnull && !value.boolean, "%s is no", no[i]);
+				  !value.isnull && !value.boolean,
+			  "%s is no", no[i]);
 	for (i = 0; i < lengthof(neither); i++)
 		check(!decode(PFA_KIND_BOOLEAN, neither[i], &value, &reason) &&
-			  strcmp(reason, "is neither yes nor no") == 0, "%s is neither",
-			  neither[i]);
+				  strcmp(reason, "is neither yes nor no") == 0,
+			  "%s is neither", neither[i]);
 }
 
 static void
@@ -54,10 +55,10 @@ test_blanks(void)
 {
 	static const char *const blanks[] = {"", " ", "    ", " \t\r\n "};
 	const char *reason;
-	PfaValue	value;
-	bool		ok = true;
-	int			i;
-	int			kind;
+	PfaValue value;
+	bool ok = true;
+	int i;
+	int kind;
 
 	for (kind = PFA_KIND_TEXT; kind <= PFA_KIND_BOOLEAN; kind++)
 		for (i = 0; i < lengthof(blanks); i++)
@@ -72,15 +73,15 @@ test_blanks(void)
 static void
 test_texts(void)
 {
-	static const char *const texts[] = {
-		"x", " x", "x  ", " a b ", "0", "null", "\xc2\xa0",
-		"caf\xc3\xa9 \xf0\x9f\x8f\x97", "line\nbreak"
-	};
-	char		source[64];
+	static const char *const texts[] =
+		{"x",          " x",   "x  ",      " a b ",
+		 "0",          "null", "\xc2\xa0", "caf\xc3\xa9 \xf0\x9f\x8f\x97",
+		 "line\nbreak"};
+	char source[64];
 	const char *reason;
-	PfaValue	value;
-	bool		ok;
-	int			i;
+	PfaValue value;
+	bool ok;
+	int i;
 
 	for (i = 0; i < lengthof(texts); i++)
 	{
@@ -88,7 +89,7 @@ test_texts(void)
 		ok = decode(PFA_KIND_TEXT, source, &value, &reason) && !value.isnull;
 		memset(source, 'x', sizeof(source));
 		check(ok && value.len == strlen(texts[i]) &&
-			  memcmp(value.ptr, texts[i], value.len) == 0,
+				  memcmp(value.ptr, texts[i], value.len) == 0,
 			  "text %d is kept as it is, in a copy", i + 1);
 	}
 }
@@ -96,27 +97,32 @@ test_texts(void)
 static void
 test_defaults(void)
 {
-	PfaField	source = {"a", "source", PFA_KIND_TEXT, "Rental"};
-	PfaField	flag = {"b", "flag", PFA_KIND_BOOLEAN, "N"};
-	PfaField	rate = {"c", "rate", PFA_KIND_NUMBER, "abc"};
-	PfaField	plain = {"d", "plain", PFA_KIND_DATE, NULL};
+	PfaField source = {"a", "source", PFA_KIND_TEXT, "Rental"};
+	PfaField flag = {"b", "flag", PFA_KIND_BOOLEAN, "N"};
+	PfaField rate = {"c", "rate", PFA_KIND_NUMBER, "abc"};
+	PfaField plain = {"d", "plain", PFA_KIND_DATE, NULL};
 	const char *reason;
-	PfaValue	value;
+	PfaValue value;
 
 	check(pfa_field_decode(&source, "  ", 2, batch, &value, &reason) &&
-		  !value.isnull && value.len == 6 &&
-		  memcmp(value.ptr, "Rental", 6) == 0, "a blank means the default");
+			  !value.isnull && value.len == 6 &&
+			  memcmp(value.ptr, "Rental", 6) == 0,
+		  "a blank means the default");
 	check(pfa_field_decode(&source, "Purchase", 8, batch, &value, &reason) &&
-		  value.len == 8, "only a blank does");
+			  value.len == 8,
+		  "only a blank does");
 	check(pfa_field_decode(&flag, "", 0, batch, &value, &reason) &&
-		  !value.isnull && !value.boolean, "a default is read by its kind");
+			  !value.isnull && !value.boolean,
+		  "a default is read by its kind");
 	check(!pfa_field_decode(&rate, "", 0, batch, &value, &reason) &&
-		  strstr(reason, "mapping") != NULL,
+			  strstr(reason, "mapping") != NULL,
 		  "one that cannot be read is the mapping's fault");
 	check(!pfa_field_decode(&rate, "xyz", 3, batch, &value, &reason) &&
-		  strcmp(reason, "is not a number") == 0, "a value is its own");
+			  strcmp(reason, "is not a number") == 0,
+		  "a value is its own");
 	check(pfa_field_decode(&plain, "", 0, batch, &value, &reason) &&
-		  value.isnull, "without a default a blank is no value");
+			  value.isnull,
+		  "without a default a blank is no value");
 }
 
 /* ---- aliases ---- */
@@ -130,24 +136,29 @@ test_aliases(void)
 		{"pfs_f_area", "areaSilo", PFA_KIND_TEXT},
 		{"pfs_lastmodified", "pemsVersion", PFA_KIND_TEXT},
 	};
-	PfaMapping	mapping = {lengthof(fields), fields};
-	PfaMapping	none = {1, fields + 2};
+	PfaMapping mapping = {lengthof(fields), fields};
+	PfaMapping none = {1, fields + 2};
 
 	pfa_mapping_prepare(&mapping);
 	check(mapping.id_field == 0 && mapping.organization_field == 1 &&
-		  mapping.version_field == 3, "fields with a meaning are found");
+			  mapping.version_field == 3,
+		  "fields with a meaning are found");
 	check(pfa_mapping_find(&mapping, "PFS_F_Area", 10) == 2 &&
-		  pfa_mapping_find(&mapping, "pfs_f_area", 10) == 2,
+			  pfa_mapping_find(&mapping, "pfs_f_area", 10) == 2,
 		  "an alias is found in any case");
 	check(pfa_mapping_find(&mapping, "pfs_f_area", 9) == -1 &&
-		  pfa_mapping_find(&mapping, "pfs_f_areas", 11) == -1 &&
-		  pfa_mapping_find(&mapping, "", 0) == -1 &&
-		  pfa_mapping_find(&mapping, "pfs\x7f" "f_area", 10) == -1 &&
-		  pfa_mapping_find(&mapping, "pfs_id\0x", 8) == -1,
+			  pfa_mapping_find(&mapping, "pfs_f_areas", 11) == -1 &&
+			  pfa_mapping_find(&mapping, "", 0) == -1 &&
+			  pfa_mapping_find(&mapping,
+							   "pfs\x7f"
+							   "f_area",
+							   10) == -1 &&
+			  pfa_mapping_find(&mapping, "pfs_id\0x", 8) == -1,
 		  "neither a part of it nor more than it");
 	pfa_mapping_prepare(&none);
 	check(none.id_field == -1 && none.organization_field == -1 &&
-		  none.version_field == -1, "fields that are not mapped are not");
+			  none.version_field == -1,
+		  "fields that are not mapped are not");
 }
 
 /* ---- costs ---- */
@@ -160,11 +171,11 @@ test_aliases(void)
 static bool
 is_cost(int32_t days, const PfaValue *rate, int64_t cents)
 {
-	__int128	exact = (__int128) rate->mantissa * days * 10000;
-	__int128	unit = 3044;
-	__int128	back;
-	__int128	off;
-	int			i;
+	__int128 exact = (__int128) rate->mantissa * days * 10000;
+	__int128 unit = 3044;
+	__int128 back;
+	__int128 off;
+	int i;
 
 	for (i = 0; i < rate->scale; i++)
 		unit *= 10;
@@ -182,16 +193,16 @@ is_cost(int32_t days, const PfaValue *rate, int64_t cents)
 static void
 test_random_costs(int rounds)
 {
-	int64_t		power = 1;
-	bool		ok = true;
-	int			ntoo_large = 0;
-	int			i;
+	int64_t power = 1;
+	bool ok = true;
+	int ntoo_large = 0;
+	int i;
 
 	for (i = 0; i < rounds && ok; i++)
 	{
-		PfaValue	rate = {0};
-		int64_t		cents = -1;
-		int32_t		days = (int32_t) random_below(1 + random_below(4000000));
+		PfaValue rate = {0};
+		int64_t cents = -1;
+		int32_t days = (int32_t) random_below(1 + random_below(4000000));
 
 		power = random_below(18) == 0 ? 1 : power * 10;
 		if (power >= 1000000000000000000)
@@ -207,7 +218,7 @@ test_random_costs(int rounds)
 		else
 		{
 			long double about = (long double) rate.mantissa * days / 0.3044L;
-			int			k;
+			int k;
 
 			for (k = 0; k < rate.scale; k++)
 				about /= 10;
@@ -223,33 +234,40 @@ test_random_costs(int rounds)
 
 static const struct
 {
-	int32_t		days;
-	int64_t		mantissa;
-	int			scale;
-	int64_t		cents;
-}			costs[] = {
-	{0, 525000, 2, 0}, {30, 0, 0, 0},
-	{3044, 525000, 2, 52500000},	/* a hundred months */
-	{1, 3044, 2, 100}, {1, 1522, 4, 1}, {1, 1521, 4, 0}, {-1, 1522, 4, -1},
-	{1, -1522, 4, -1}, {-1, -1522, 4, 1}, {3, 1522, 4, 2}, {5, 1522, 4, 3},
-	{166, 525, -1, 0},			/* no such scale */
-	{166, 5250, 0, 2863009},	/* 28630.0919… */
-	{365, 125050, 2, 1499450},	/* 14994.5042… */
+	int32_t days;
+	int64_t mantissa;
+	int scale;
+	int64_t cents;
+} costs[] = {
+	{0, 525000, 2, 0},
+	{30, 0, 0, 0},
+	{3044, 525000, 2, 52500000}, /* a hundred months */
+	{1, 3044, 2, 100},
+	{1, 1522, 4, 1},
+	{1, 1521, 4, 0},
+	{-1, 1522, 4, -1},
+	{1, -1522, 4, -1},
+	{-1, -1522, 4, 1},
+	{3, 1522, 4, 2},
+	{5, 1522, 4, 3},
+	{166, 525, -1, 0},         /* no such scale */
+	{166, 5250, 0, 2863009},   /* 28630.0919… */
+	{365, 125050, 2, 1499450}, /* 14994.5042… */
 	{1, 999999999999999999, 18, 3},
-	{3652058, 999999999999999999, 2, 0},	/* too large */
+	{3652058, 999999999999999999, 2, 0}, /* too large */
 };
 
 static void
 test_costs(void)
 {
-	PfaValue	none = {0};
-	int64_t		cents;
-	int			i;
+	PfaValue none = {0};
+	int64_t cents;
+	int i;
 
 	for (i = 0; i < lengthof(costs); i++)
 	{
-		PfaValue	rate = {0};
-		bool		fits = costs[i].cents != 0 || costs[i].days == 0 ||
+		PfaValue rate = {0};
+		bool fits = costs[i].cents != 0 || costs[i].days == 0 ||
 			costs[i].mantissa < 1522;
 
 		rate.mantissa = costs[i].mantissa;
@@ -258,8 +276,9 @@ test_costs(void)
 			fits = false;
 		cents = 0;
 		check(pfa_cost_rental(costs[i].days, &rate, &cents) == fits &&
-			  cents == costs[i].cents, "%d days at %lld / 10^%d",
-			  costs[i].days, (long long) costs[i].mantissa, costs[i].scale);
+				  cents == costs[i].cents,
+			  "%d days at %lld / 10^%d", costs[i].days,
+			  (long long) costs[i].mantissa, costs[i].scale);
 	}
 	none.isnull = true;
 	check(!pfa_cost_rental(30, &none, &cents), "no rate, no cost");
@@ -271,7 +290,8 @@ test_costs(void)
 	none.mantissa = INT64_MIN;
 	none.scale = 18;
 	check(pfa_cost_rental(INT32_MIN, &none, &cents) &&
-		  is_cost(INT32_MIN, &none, cents), "the least of both");
+			  is_cost(INT32_MIN, &none, cents),
+		  "the least of both");
 }
 
 int
