@@ -12,6 +12,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 
+#include "activity.h"
 #include "bgw/worker.h"
 #include "metrics/counters.h"
 
@@ -71,21 +72,19 @@ pfa_worker_begin(PfaWorkerArgs *args)
 void
 pfa_worker_start_transaction(void)
 {
-	SetCurrentStatementStartTimestamp();
+	pfa_activity_begin();
 	StartTransactionCommand();
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	pgstat_report_activity(STATE_RUNNING, NULL);
 }
 
 void
 pfa_worker_end_transaction(void)
 {
 	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	pfa_activity_end();
 }
 
 void

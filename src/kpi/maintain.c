@@ -13,6 +13,7 @@
 #include "pgstat.h"
 #include "utils/guc.h"
 
+#include "activity.h"
 #include "catalog/pfa_catalog.h"
 #include "kpi/compact.h"
 #include "kpi/maintain.h"
@@ -23,19 +24,17 @@ compact_once(void)
 {
 	int ndeltas = 0;
 
-	SetCurrentStatementStartTimestamp();
+	pfa_activity_begin();
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED;
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
-	pgstat_report_activity(STATE_RUNNING, NULL);
 	if (OidIsValid(pfa_extension_oid(true)) && pfa_kpi_is_installed())
 		ndeltas = pfa_kpi_compact_deltas();
 	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	pfa_activity_end();
 	return ndeltas;
 }
 

@@ -22,6 +22,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "activity.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
@@ -227,21 +228,19 @@ pfa_mv_refresh(PfaMv view, PfaRefreshResult *result)
 static void
 begin(void)
 {
-	SetCurrentStatementStartTimestamp();
+	pfa_activity_begin();
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED;
 	/* Nobody is to wait for a standby that is not there. */
 	(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	pgstat_report_activity(STATE_RUNNING, NULL);
 }
 
 static void
 commit(void)
 {
 	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	pfa_activity_end();
 }
 
 /* Milliseconds until a time, 0 if it is past. */
@@ -388,7 +387,7 @@ try_refresh(void)
 		edata = CopyErrorData();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
-		pgstat_report_stat(false);
+		pfa_activity_end();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

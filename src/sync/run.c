@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "catalog/mv_change.h"
 #include "catalog/schedule.h"
 #include "guc.h"
@@ -66,30 +67,6 @@ passes_by_itself(int sqlstate)
 }
 
 /*
- * What a worker tells of itself at its transactions.  A session that has
- * called pfa_sync is in one statement all the time: it is active, began when
- * the statement did, and has pending statistics (those of the call itself)
- * that must not be sent under way.
- */
-static void
-report_begin(void)
-{
-	if (MyBgworkerEntry == NULL)
-		return;
-	SetCurrentStatementStartTimestamp();
-	pgstat_report_activity(STATE_RUNNING, NULL);
-}
-
-static void
-report_end(void)
-{
-	if (MyBgworkerEntry == NULL)
-		return;
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
-
-/*
  * Commits never wait for a standby: what a sync writes can be had again, and a
  * process that waits for a standby that is not there holds its locks and
  * cannot be cancelled.
@@ -99,7 +76,7 @@ begin_transaction(PfaRunState *state, bool relaxed)
 {
 	Oid extension;
 
-	report_begin();
+	pfa_activity_begin();
 	StartTransactionCommand();
 	/* Whatever default the session or the database has set. */
 	XactIsoLevel = XACT_READ_COMMITTED;
@@ -134,7 +111,7 @@ static void
 end_transaction(void)
 {
 	CommitTransactionCommand();
-	report_end();
+	pfa_activity_end();
 }
 
 void
@@ -165,7 +142,7 @@ pfa_run_transaction(PfaRunState *state, bool relaxed,
 				PG_RE_THROW();
 			FlushErrorState();
 			AbortCurrentTransaction();
-			report_end();
+			pfa_activity_end();
 		}
 		PG_END_TRY();
 
@@ -829,7 +806,7 @@ pfa_run_perform(PfaRun *run, PfaSlot *slot, bool with_helper,
 		edata = CopyErrorData();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
-		report_end();
+		pfa_activity_end();
 	}
 	PG_END_TRY();
 
