@@ -14,6 +14,8 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $seconds = $ENV{PFA_KPI_SECONDS} || 4;
+# How long pgbench runs; the server's crash may end it sooner.
+my $duration = $seconds;
 my $node = new_server('main',
 	conf => "max_prepared_transactions = 50\nmax_connections = 60\n"
 	  . "synchronous_commit = off\nrestart_after_crash = on\n"
@@ -107,7 +109,7 @@ sub pgbench
 	my $options = "-c default_transaction_isolation=" . ($level =~ s/ /\\ /r);
 	local $ENV{PGOPTIONS} = $options;
 	return IPC::Run::start(
-		[   'pgbench', '-n', '-T', $seconds, '-c', $clients, '-j', 1,
+		[   'pgbench', '-n', '-T', $duration, '-c', $clients, '-j', 1,
 			'--max-tries=200', '-h', $node->host, '-p', $node->port,
 			'-M', 'prepared', map({ ('-f', "$dir/$_.sql@" . ($_ eq 'own' ? 1 : 20)) } @names), 'postgres' ],
 		'>', "$dir/pgbench.out.$level.$clients",
@@ -174,6 +176,7 @@ is( $node->safe_psql('postgres', q{
 }), 0, 'no deadlocks');
 
 # A crash in the middle, with prepared transactions.
+$duration = 300;
 my $bench = pgbench('read committed', 8, qw(insert update delete savepoints bulk compact));
 my $writers = q{SELECT pid FROM pg_stat_activity
 	WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query ~ 'pfa_mirror'};
@@ -197,6 +200,7 @@ $node->start;
 no_differences('after an immediate shutdown');
 
 # TRUNCATE among writers, and those who read.
+$duration = $seconds;
 $bench = pgbench('read committed', 4, qw(insert update delete));
 my $readers = pgbench('read committed', 3, 'compact', 'verify');
 for (1 .. 5)
