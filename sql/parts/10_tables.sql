@@ -62,8 +62,8 @@ COMMENT ON COLUMN @extschema@.pfa_field_mapping.shipped IS 'row came with the ex
 -- Here and below: to give space at the end of a table back, vacuum locks it
 -- exclusively for a moment, which cancels queries on standbys.
 --
--- A page keeps room for one new version of a row, as most updates touch no
--- index.
+-- The index of the key has content_hash too, so that a sync finds what has not
+-- changed without reading the rows.
 CREATE TABLE @extschema@.pfa_mirror (
     organization_id text COLLATE "C" NOT NULL,
     pfa_id text COLLATE "C" NOT NULL,
@@ -93,8 +93,8 @@ CREATE TABLE @extschema@.pfa_mirror (
     is_actualized boolean NOT NULL,
     is_discontinued boolean NOT NULL,
     is_funds_transferable boolean NOT NULL,
-    PRIMARY KEY (organization_id, pfa_id)
-) WITH (fillfactor = 90, vacuum_truncate = false);
+    PRIMARY KEY (organization_id, pfa_id) INCLUDE (content_hash)
+) WITH (vacuum_truncate = false);
 COMMENT ON TABLE @extschema@.pfa_mirror IS 'what PEMS holds, one row a record; written by syncs';
 COMMENT ON COLUMN @extschema@.pfa_mirror.data IS 'the mapped record under the keys of pfa_field_mapping, with planCost, forecastCost and actualCost';
 COMMENT ON COLUMN @extschema@.pfa_mirror.content_hash IS 'hash of the record''s content; 0: look at it again at the next sync';

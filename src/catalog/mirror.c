@@ -16,6 +16,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_collation.h"
@@ -23,6 +24,8 @@
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -250,6 +253,15 @@ set_key(ScanKey key, AttrNumber column, StrategyNumber strategy,
 						   C_COLLATION_OID, procedure, argument);
 }
 
+/* Does the index carry the content hash, as 10_tables.sql makes it? */
+static bool
+has_content_hash(Relation index)
+{
+	return index->rd_index->indnatts == PFA_MIRROR_KEY_NATTS &&
+		index->rd_index->indkey.values[PFA_MIRROR_KEY_NATTS - 1] ==
+		PFA_MIRROR_CONTENT_HASH;
+}
+
 void
 pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror, const char *lower,
 					  int lower_len, const char *upper, int upper_len)
@@ -257,6 +269,8 @@ pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror, const char *lower,
 	memset(scan, 0, sizeof(*scan));
 	scan->mirror = mirror;
 	scan->index = index_open(mirror->pk, AccessShareLock);
+	scan->index_only = has_content_hash(scan->index);
+	scan->visibility = InvalidBuffer;
 	scan->slot = table_slot_create(mirror->rel, NULL);
 
 	/* The key of the lower bound comes last: seek replaces or adds it. */
@@ -271,29 +285,70 @@ pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror, const char *lower,
 					   lower == NULL ? 0 : lower_len));
 	scan->scan = pfa_index_beginscan(mirror->rel, scan->index, mirror->snapshot,
 									 scan->nkeys);
+	scan->scan->xs_want_itup = scan->index_only;
 	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
 	pfa_mirror_scan_next(scan);
+}
+
+static void
+set_row(PfaMirrorScan *scan, Datum id, Datum content_hash)
+{
+	text *text_id = DatumGetTextPP(id);
+
+	scan->row.id = VARDATA_ANY(text_id);
+	scan->row.id_len = VARSIZE_ANY_EXHDR(text_id);
+	scan->row.content_hash = DatumGetInt64(content_hash);
+}
+
+/*
+ * The next entry whose row is visible, as nodeIndexonlyscan.c finds it: on
+ * pages that are all visible the row itself is not looked at.
+ */
+static bool
+next_entry(PfaMirrorScan *scan)
+{
+	Relation rel = scan->mirror->rel;
+	IndexScanDesc desc = scan->scan;
+	ItemPointer tid;
+
+	while ((tid = index_getnext_tid(desc, ForwardScanDirection)) != NULL)
+	{
+		BlockNumber block = ItemPointerGetBlockNumber(tid);
+		Datum values[PFA_MIRROR_KEY_NATTS];
+		bool nulls[PFA_MIRROR_KEY_NATTS];
+
+		scan->fetched = !VM_ALL_VISIBLE(rel, block, &scan->visibility);
+		if (!scan->fetched)
+			PredicateLockPage(rel, block, scan->mirror->snapshot);
+		else if (!index_fetch_heap(desc, scan->slot))
+			continue;
+		index_deform_tuple(desc->xs_itup, desc->xs_itupdesc, values, nulls);
+		set_row(scan, values[PFA_MIRROR_PFA_ID - 1],
+				values[PFA_MIRROR_KEY_NATTS - 1]);
+		return true;
+	}
+	return false;
+}
+
+static bool
+next_slot(PfaMirrorScan *scan)
+{
+	TupleTableSlot *slot = scan->slot;
+
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, slot))
+		return false;
+	scan->fetched = true;
+	slot_getsomeattrs(slot, PFA_MIRROR_CONTENT_HASH);
+	set_row(scan, slot->tts_values[PFA_MIRROR_PFA_ID - 1],
+			slot->tts_values[PFA_MIRROR_CONTENT_HASH - 1]);
+	return true;
 }
 
 void
 pfa_mirror_scan_next(PfaMirrorScan *scan)
 {
-	text *id;
-
-	if (scan->ended)
-		return;
-	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
-	{
-		scan->ended = true;
-		return;
-	}
-	slot_getsomeattrs(scan->slot, PFA_MIRROR_CONTENT_HASH);
-	id = DatumGetTextPP(scan->slot->tts_values[PFA_MIRROR_PFA_ID - 1]);
-	scan->row.id = VARDATA_ANY(id);
-	scan->row.id_len = VARSIZE_ANY_EXHDR(id);
-	scan->row.content_hash = DatumGetInt64(
-		scan->slot->tts_values[PFA_MIRROR_CONTENT_HASH - 1]);
-	scan->row.tid = scan->slot->tts_tid;
+	if (!scan->ended)
+		scan->ended = !(scan->index_only ? next_entry(scan) : next_slot(scan));
 }
 
 void
@@ -308,31 +363,73 @@ pfa_mirror_scan_seek(PfaMirrorScan *scan, const char *id, int id_len)
 	pfa_mirror_scan_next(scan);
 }
 
-int64
-pfa_mirror_scan_version(PfaMirrorScan *scan)
+void
+pfa_mirror_scan_fetch(PfaMirrorScan *scan)
 {
-	slot_getsomeattrs(scan->slot, PFA_MIRROR_VERSION);
-	return DatumGetInt64(scan->slot->tts_values[PFA_MIRROR_VERSION - 1]);
+	TupleTableSlot *slot = scan->slot;
+
+	if (!scan->fetched && !index_fetch_heap(scan->scan, slot))
+		elog(ERROR, "could not find a mirrored record of its index");
+	scan->fetched = true;
+	slot_getsomeattrs(slot, PFA_MIRROR_VERSION);
+	scan->row.version = DatumGetInt64(slot->tts_values[PFA_MIRROR_VERSION - 1]);
+	scan->row.tid = slot->tts_tid;
 }
 
 void
 pfa_mirror_scan_end(PfaMirrorScan *scan)
 {
 	index_endscan(scan->scan);
+	if (BufferIsValid(scan->visibility))
+		ReleaseBuffer(scan->visibility);
 	ExecDropSingleTupleTableSlot(scan->slot);
 	index_close(scan->index, NoLock);
 }
 
 /* ---- inserting ---- */
 
+/*
+ * The buffers of one insert are used by the next, as COPY's are from its first
+ * row to its last: with new ones for each batch, a load would go through all
+ * of shared_buffers.
+ */
+static void
+take_bulk(PfaMirrorBulk *bulk)
+{
+	MemoryContext caller;
+
+	if (bulk->in_use)
+	{
+		/* An error has let go of its pin, but it still names the buffer. */
+		MemoryContextReset(bulk->context);
+		bulk->state = NULL;
+	}
+	if (bulk->state == NULL)
+	{
+		caller = MemoryContextSwitchTo(bulk->context);
+		bulk->state = GetBulkInsertState();
+		MemoryContextSwitchTo(caller);
+	}
+	bulk->in_use = true;
+}
+
+void
+pfa_mirror_bulk_init(PfaMirrorBulk *bulk, MemoryContext parent)
+{
+	memset(bulk, 0, sizeof(*bulk));
+	bulk->context = AllocSetContextCreate(parent, "pfa_vanguard bulk insert",
+										  ALLOCSET_SMALL_SIZES);
+}
+
 PfaMirrorInsert *
-pfa_mirror_insert_begin(PfaMirror *mirror)
+pfa_mirror_insert_begin(PfaMirror *mirror, PfaMirrorBulk *bulk)
 {
 	PfaMirrorInsert *insert = palloc0(sizeof(PfaMirrorInsert));
 
 	open_for_write(mirror);
 	insert->mirror = mirror;
-	insert->bulk = GetBulkInsertState();
+	insert->bulk = bulk;
+	take_bulk(bulk);
 	return insert;
 }
 
@@ -372,7 +469,7 @@ pfa_mirror_insert_flush(PfaMirrorInsert *insert)
 	/* Freed with the row's expressions: what forming and toasting leaves. */
 	caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
 	table_multi_insert(mirror->rel, insert->slots, insert->nused, mirror->cid,
-					   0, insert->bulk);
+					   0, insert->bulk->state);
 	MemoryContextSwitchTo(caller);
 	for (int i = 0; i < insert->nused; i++)
 	{
@@ -392,7 +489,8 @@ pfa_mirror_insert_end(PfaMirrorInsert *insert)
 	pfa_mirror_insert_flush(insert);
 	for (int i = 0; i < insert->nslots; i++)
 		ExecDropSingleTupleTableSlot(insert->slots[i]);
-	FreeBulkInsertState(insert->bulk);
+	ReleaseBulkInsertStatePin(insert->bulk->state);
+	insert->bulk->in_use = false;
 	table_finish_bulk_insert(insert->mirror->rel, 0);
 	pfree(insert);
 }

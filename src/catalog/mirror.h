@@ -12,6 +12,7 @@
 #include "postgres.h"
 #include "access/genam.h"
 #include "executor/executor.h"
+#include "storage/buf.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
@@ -53,6 +54,9 @@ typedef enum PfaMirrorAttribute
 } PfaMirrorAttribute;
 
 #define PFA_MIRROR_FIRST_DERIVED PFA_MIRROR_CATEGORY
+
+/* Columns of the primary key's index: the two of the key, and content_hash. */
+#define PFA_MIRROR_KEY_NATTS 3
 
 /* A column that repeats a key of data. */
 typedef struct PfaMirrorColumn
@@ -149,7 +153,8 @@ typedef struct PfaMirrorRow
 	const char *id; /* valid until the next row */
 	int id_len;
 	int64 content_hash;
-	int64 version; /* set by pfa_mirror_scan_version */
+	/* set by pfa_mirror_scan_fetch */
+	int64 version;
 	ItemPointerData tid;
 } PfaMirrorRow;
 
@@ -161,6 +166,9 @@ typedef struct PfaMirrorScan
 	TupleTableSlot *slot;
 	ScanKeyData keys[3];
 	int nkeys;
+	bool index_only; /* rows are read from the index where they can be */
+	bool fetched;    /* the row is in slot */
+	Buffer visibility;
 	bool ended;
 	PfaMirrorRow row;
 } PfaMirrorScan;
@@ -176,7 +184,8 @@ extern void pfa_mirror_scan_next(PfaMirrorScan *scan);
 /* Go on with the first row from id on, which is not behind the scan. */
 extern void
 pfa_mirror_scan_seek(PfaMirrorScan *scan, const char *id, int id_len);
-extern int64 pfa_mirror_scan_version(PfaMirrorScan *scan);
+/* Read the row that the scan is on, to change or delete it. */
+extern void pfa_mirror_scan_fetch(PfaMirrorScan *scan);
 extern void pfa_mirror_scan_end(PfaMirrorScan *scan);
 
 /*
@@ -185,16 +194,27 @@ extern void pfa_mirror_scan_end(PfaMirrorScan *scan);
  */
 #define PFA_MIRROR_INSERT_ROWS 1000
 
+/* Buffers of inserts that follow one another; belongs to their caller. */
+typedef struct PfaMirrorBulk
+{
+	MemoryContext context;
+	struct BulkInsertStateData *state;
+	bool in_use;
+} PfaMirrorBulk;
+
+extern void pfa_mirror_bulk_init(PfaMirrorBulk *bulk, MemoryContext parent);
+
 typedef struct PfaMirrorInsert
 {
 	PfaMirror *mirror;
 	TupleTableSlot *slots[PFA_MIRROR_INSERT_ROWS];
 	int nslots; /* made */
 	int nused;  /* filled */
-	struct BulkInsertStateData *bulk;
+	PfaMirrorBulk *bulk;
 } PfaMirrorInsert;
 
-extern PfaMirrorInsert *pfa_mirror_insert_begin(PfaMirror *mirror);
+extern PfaMirrorInsert *
+pfa_mirror_insert_begin(PfaMirror *mirror, PfaMirrorBulk *bulk);
 extern TupleTableSlot *pfa_mirror_insert_slot(PfaMirrorInsert *insert);
 extern void pfa_mirror_insert_flush(PfaMirrorInsert *insert);
 extern void pfa_mirror_insert_end(PfaMirrorInsert *insert);

@@ -41,6 +41,7 @@ struct PfaApply
 	char *organization_id;
 	const PfaMapping *mapping;
 	PfaRowBuilder *builder;
+	PfaMirrorBulk bulk; /* of all batches */
 	char tomorrow[11];  /* no record has been changed later */
 	MemoryContext work; /* of one call */
 	TimestampTz now;    /* of one call; a foreground sync's
@@ -93,6 +94,7 @@ pfa_apply_create(MemoryContext ctx, const char *organization_id,
 	apply->organization_id = MemoryContextStrdup(ctx, organization_id);
 	apply->mapping = mapping;
 	apply->builder = pfa_row_builder_create(ctx, organization_id, mapping);
+	pfa_mirror_bulk_init(&apply->bulk, ctx);
 	write_tomorrow(apply->tomorrow, sizeof(apply->tomorrow));
 	apply->work = AllocSetContextCreate(ctx, "pfa_vanguard apply",
 										ALLOCSET_DEFAULT_SIZES);
@@ -311,8 +313,9 @@ compare_stored(PfaMirrorScan *scan, Merge *merge, const Range *range)
 			{
 				Change *change = &merge->changes[merge->nchanges++];
 
+				pfa_mirror_scan_fetch(scan);
 				change->record = i;
-				change->version = pfa_mirror_scan_version(scan);
+				change->version = scan->row.version;
 				change->tid = scan->row.tid;
 			}
 			pfa_mirror_scan_next(scan);
@@ -382,7 +385,7 @@ build_row(PfaApply *apply, const PfaRecord *record, int64 version,
 static void
 insert_directly(PfaApply *apply, PfaMirror *mirror, const Merge *merge)
 {
-	PfaMirrorInsert *insert = pfa_mirror_insert_begin(mirror);
+	PfaMirrorInsert *insert = pfa_mirror_insert_begin(mirror, &apply->bulk);
 
 	for (int i = 0; i < merge->ninserts; i++)
 	{
@@ -651,6 +654,7 @@ delete_directly(PfaMirror *mirror, const char **ids, int nids)
 		}
 		if (order == 0)
 		{
+			pfa_mirror_scan_fetch(&scan);
 			pfa_mirror_delete(mirror, &scan.row.tid);
 			ndeleted++;
 			pfa_mirror_scan_next(&scan);
