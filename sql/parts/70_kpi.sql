@@ -116,9 +116,9 @@ SELECT
   category,
   source,
   COUNT(*) as record_count,
-  SUM((data->>'forecastCost')::numeric) as total_forecast_cost,
-  SUM((data->>'planCost')::numeric) as total_plan_cost,
-  AVG((data->>'monthlyRate')::numeric) as avg_monthly_rate
+  SUM(forecast_cost) as total_forecast_cost,
+  SUM(plan_cost) as total_plan_cost,
+  AVG(monthly_rate) as avg_monthly_rate
 FROM @extschema@.pfa_mirror
 WHERE is_discontinued = false
 GROUP BY organization_id, category, source;
