@@ -831,7 +831,7 @@ pfa_http_status(const PfaHttpTransfer *transfer)
 /*
  * A date is taken relative to the server's own clock where it tells, so that
  * ours need not agree with it.  What cannot be meant (the past, a negative
- * number, no number at all) asks for no wait beyond the usual one.
+ * number, no number at all) asks for no wait beyond the usual one: 0.
  */
 double
 pfa_http_retry_after(const PfaHttpTransfer *transfer)
