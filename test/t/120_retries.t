@@ -8,7 +8,6 @@
 #  - failed runs back off, and a restart of the server makes no burst
 use strict;
 use warnings;
-use JSON::PP ();
 use PfaTest;
 use Test::More;
 
@@ -56,9 +55,7 @@ sub add_at
 # Requests for an organization's data, oldest first: [time, status].
 sub requests
 {
-	my ($org) = @_;
-	return map { [ $_->{time}, $_->{status} ] }
-	  grep { $_->{org} eq $org } map { JSON::PP::decode_json($_) } split /\n/, sim($sim, 'log?n=1000');
+	return map { [ $_->{time}, $_->{status} ] } requests_of($sim, $_[0]);
 }
 
 sub ended
