@@ -710,12 +710,17 @@ describe_failure(PfaHttpTransfer *transfer, CURLcode code)
 static void
 describe_redirect(PfaHttpTransfer *transfer)
 {
-	char *target = NULL;
+	char *location = NULL;
+	char target[1024] = "";
 	PfaUrl url;
 	const char *reason;
 
-	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &target);
-	if (target != NULL && pfa_url_parse(target, &url, &reason))
+	/* a query may hold anything, and says nothing about where */
+	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &location);
+	if (location != NULL)
+		strlcpy(target, location,
+				Min(strcspn(location, "?#") + 1, sizeof(target)));
+	if (pfa_url_parse(target, &url, &reason))
 		snprintf(transfer->error, sizeof(transfer->error),
 				 "redirect (HTTP %d) to host \"%.100s\", which is not followed",
 				 transfer->status, url.host);
