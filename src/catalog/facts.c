@@ -52,7 +52,12 @@ read_organizations(PfaOrganizationFacts **result)
 		"(EXTRACT(epoch FROM o.sync_interval) * 1000000)::bigint, "
 		"s.failures::bigint, o.paused "
 		"OR o.system_identifier <> $1 "
-		"OR o.database_oid <> $2, o.created_at "
+		"OR o.database_oid <> $2, o.created_at, "
+		"COALESCE((SELECT NOT x.option_value::pg_catalog.bool "
+		"FROM pg_catalog.pg_foreign_server f, "
+		"pg_catalog.pg_options_to_table(f.srvoptions) x "
+		"WHERE f.srvname = o.server_name "
+		"AND x.option_name = 'verify_tls'), false) "
 		"FROM @.@.pfa_organization o "
 		"LEFT JOIN @.@.pfa_sync_state s "
 		"ON s.organization_id = o.organization_id "
@@ -70,6 +75,7 @@ read_organizations(PfaOrganizationFacts **result)
 		facts[i].failures = pfa_spi_get_int64(i, 5);
 		facts[i].idle = pfa_spi_get_bool(i, 6);
 		facts[i].added_at = pfa_spi_get_time(i, 7);
+		facts[i].unverified = pfa_spi_get_bool(i, 8);
 		facts[i].rejected = -1;
 		facts[i].write_back_pending = -1;
 		facts[i].conflicts_open = -1;

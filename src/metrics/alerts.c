@@ -2,7 +2,8 @@
  * alerts.c
  *	  Alert conditions judged inside the server: see alerts.h.
  *
- * Names, thresholds and durations are those of the Prometheus rules.  Ratios
+ * Names, thresholds and durations are those of the Prometheus rules, where
+ * there is a metric for them.  Ratios
  * are of what happened within a window, for which a sample of the counters is
  * kept each minute; before a window has passed, it is as long as the process
  * has lived.  No traffic is no condition: every ratio has a least denominator.
@@ -53,7 +54,8 @@ enum
 	WORKER_DOWN,
 	CACHE_DOWN,
 	CONFLICTS,
-	ROWS_REJECTED
+	ROWS_REJECTED,
+	TLS_NOT_VERIFIED
 };
 
 static const Definition definitions[] = {
@@ -90,6 +92,9 @@ static const Definition definitions[] = {
 				   "conflicts wait for a decision"},
 	[ROWS_REJECTED] = {"PfaRowsRejected", false, 0, 15 * MINUTE,
 					   "records of PEMS could not be mapped"},
+	[TLS_NOT_VERIFIED] =
+		{"PfaTlsNotVerified", false, 0, 0,
+		 "the certificate of PEMS is not verified: verify_tls is off"},
 };
 
 typedef struct Sample
@@ -202,6 +207,7 @@ judge_organization(Round *round, const PfaOrganizationFacts *facts,
 			  (double) (now - since) / facts->interval_us);
 	above(round, CONFLICTS, organization, facts->conflicts_open);
 	above(round, ROWS_REJECTED, organization, facts->rejected);
+	above(round, TLS_NOT_VERIFIED, organization, facts->unverified);
 }
 
 /* Calls between two samples that failed, as a ratio; NaN without calls. */

@@ -36,8 +36,9 @@ typedef struct PfaOrganizationFacts
 	TimestampTz added_at;
 	TimestampTz next_sync_at; /* 0: at once */
 	int64 interval_us;
-	int64 failures; /* in a row */
-	bool idle;      /* paused, or in a copied database */
+	int64 failures;  /* in a row */
+	bool idle;       /* paused, or in a copied database */
+	bool unverified; /* its server has verify_tls off */
 	int64 rejected;
 	int64 write_back_pending;
 	int64 conflicts_open;

@@ -595,6 +595,49 @@ is_tls_error(const PfaHttpTransfer *transfer, CURLcode code)
 	}
 }
 
+/*
+ * Is it only that nobody we trust has signed the certificate?  The numbers are
+ * OpenSSL's, which libcurl hands on; another TLS library gives none.
+ */
+static bool
+is_issuer_unknown(const PfaHttpTransfer *transfer)
+{
+	long result = 0;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_SSL_VERIFYRESULT, &result);
+	switch (result)
+	{
+		case 2:  /* X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT */
+		case 18: /* X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT */
+		case 19: /* X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN */
+		case 20: /* X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY */
+		case 21: /* X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE */
+			return true;
+		default:
+			return false;
+	}
+}
+
+static void
+describe_tls_error(PfaHttpTransfer *transfer, CURLcode code)
+{
+	const char *reason = transfer->curl_error[0] != '\0' ?
+		transfer->curl_error :
+		curl_easy_strerror(code);
+
+	if (code == CURLE_SSL_CACERT_BADFILE)
+		snprintf(transfer->error, sizeof(transfer->error),
+				 "TLS: option ca_file: %s", reason);
+	else if (code == CURLE_PEER_FAILED_VERIFICATION &&
+			 is_issuer_unknown(transfer))
+		snprintf(
+			transfer->error, sizeof(transfer->error),
+			"TLS: %s (option ca_file of the server names the file of those to trust)",
+			reason);
+	else
+		snprintf(transfer->error, sizeof(transfer->error), "TLS: %s", reason);
+}
+
 /* Why the connection failed, in words that hold no more than a host. */
 static void
 describe_failure(PfaHttpTransfer *transfer, CURLcode code)
@@ -667,12 +710,17 @@ describe_failure(PfaHttpTransfer *transfer, CURLcode code)
 static void
 describe_redirect(PfaHttpTransfer *transfer)
 {
-	char *target = NULL;
+	char *location = NULL;
+	char target[1024] = "";
 	PfaUrl url;
 	const char *reason;
 
-	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &target);
-	if (target != NULL && pfa_url_parse(target, &url, &reason))
+	/* a query may hold anything, and says nothing about where */
+	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &location);
+	if (location != NULL)
+		strlcpy(target, location,
+				Min(strcspn(location, "?#") + 1, sizeof(target)));
+	if (pfa_url_parse(target, &url, &reason))
 		snprintf(transfer->error, sizeof(transfer->error),
 				 "redirect (HTTP %d) to host \"%.100s\", which is not followed",
 				 transfer->status, url.host);
@@ -721,9 +769,7 @@ judge(PfaHttpTransfer *transfer, CURLcode code)
 	else if (is_tls_error(transfer, code))
 	{
 		transfer->outcome = PFA_HTTP_TLS;
-		snprintf(text, size, "TLS: %s",
-				 transfer->curl_error[0] != '\0' ? transfer->curl_error :
-												   curl_easy_strerror(code));
+		describe_tls_error(transfer, code);
 	}
 	else
 	{
@@ -831,7 +877,7 @@ pfa_http_status(const PfaHttpTransfer *transfer)
 /*
  * A date is taken relative to the server's own clock where it tells, so that
  * ours need not agree with it.  What cannot be meant (the past, a negative
- * number, no number at all) asks for no wait beyond the usual one.
+ * number, no number at all) asks for no wait beyond the usual one: 0.
  */
 double
 pfa_http_retry_after(const PfaHttpTransfer *transfer)

@@ -350,6 +350,13 @@ pfa_source_options_check(Oid catalog, List *options, bool notice)
 
 		check_superuser(def);
 		parse_value(def, defGetString(elem), &parsed);
+		if (notice && strcmp(def->name, "verify_tls") == 0 && !parsed.flag)
+			ereport(
+				WARNING,
+				(errmsg(
+					 "without verify_tls, anyone in between can pose as PEMS and read the credentials"),
+				 errhint(
+					 "Use option \"ca_file\" to trust a certificate authority of your own.")));
 		if ((def->flags & OPTION_SECRET) != 0 && notice)
 			ereport(
 				NOTICE,

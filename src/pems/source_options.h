@@ -14,7 +14,8 @@
 /*
  * Refuse what the wrapper does not know or cannot use, in the words of CREATE
  * and ALTER.  catalog is the OID of the system catalog that the options belong
- * to.  A secret in a user mapping draws a NOTICE if notice is set.
+ * to.  A secret in a user mapping draws a NOTICE, and verify_tls off
+ * a WARNING, if notice is set.
  */
 extern void pfa_source_options_check(Oid catalog, List *options, bool notice);
 

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "events/ring.h"
 #include "metrics/counters.h"
 #include "sync/retry.h"
 #include "sync/run_state.h"
@@ -513,6 +514,37 @@ pause_server(PfaRunState *state, TimestampTz until)
 	pg_atomic_write_u64(&state->slot->not_before, (uint64) until);
 }
 
+/* A run that begins while others of its server wait joins them. */
+static void
+join_pause(PfaRunState *state)
+{
+	uint64 until = 0;
+
+	for (int i = 0; pfa_registry_available() && i < PFA_MAX_SLOTS; i++)
+	{
+		PfaSlot *slot = pfa_slot_by_index(i);
+
+		if (pg_atomic_read_u32(&slot->in_use) &&
+			slot->database == MyDatabaseId &&
+			slot->server_oid == state->source->server_oid)
+			until = Max(until, pg_atomic_read_u64(&slot->not_before));
+	}
+	pg_atomic_write_u64(&state->slot->not_before, until);
+}
+
+/* Longer than we are willing to wait: say so, or nobody would know why. */
+static void
+report_capped(PfaRunState *state, double retry_after)
+{
+	pfa_event_post(PFA_LEVEL_WARNING, "sync",
+				   state->organization->organization_id, state->run_id,
+				   "retry_after_capped",
+				   psprintf("PEMS asked to wait for %.0f s and is asked again "
+							"after %.0f s",
+							retry_after, PFA_RETRY_AFTER_MAX),
+				   NULL);
+}
+
 /*
  * A short page is short because PEMS limits pages, or because it counts rows
  * that it does not show, whose ids would then be taken for deleted.  Only in
@@ -550,7 +582,7 @@ retry_page(PfaRunState *state, Page *page, const PfaGridPage *failed,
 {
 	double retry_after = pfa_grid_page_retry_after(failed);
 	int status = pfa_grid_page_status(failed);
-	bool limited = status == 429 && retry_after >= 0;
+	bool limited = status == 429 && retry_after > 0;
 	int allowed = state->source->max_retries * (limited ? 20 : 1);
 	TimestampTz until;
 
@@ -564,7 +596,9 @@ retry_page(PfaRunState *state, Page *page, const PfaGridPage *failed,
 	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 										pfa_retry_delay_ms(page->attempt,
 														   retry_after));
-	if (retry_after >= 0)
+	if (retry_after > PFA_RETRY_AFTER_MAX)
+		report_capped(state, retry_after);
+	if (retry_after > 0)
 		pause_server(state, until);
 	page->not_before = until;
 	state->unsaved.retries++;
@@ -801,6 +835,7 @@ pfa_pages_first(PfaRunState *state)
 	reader.state = state;
 	state->page_rows = asked;
 	state->page_step = asked;
+	join_pause(state);
 
 	nrows = read_first(&reader, 0, counted, &last);
 

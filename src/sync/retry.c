@@ -16,7 +16,8 @@ pfa_retry_delay_ms(int attempt, double retry_after)
 {
 	double ceiling = BASE_MS;
 
-	if (retry_after >= 0)
+	/* Asked for no wait at all, the usual one still protects the server. */
+	if (retry_after > 0)
 		return (long) (Min(retry_after, PFA_RETRY_AFTER_MAX) * 1000.0 +
 					   pg_prng_double(&pg_global_prng_state) * 1000.0);
 

@@ -11,7 +11,7 @@
 /*
  * Milliseconds to wait before attempt number n (1: the first retry).  Full
  * jitter over an exponential ceiling of 0.5 s to 30 s, so that many workers
- * that failed together do not come back together.  A Retry-After (seconds,
+ * that failed together do not come back together.  A Retry-After (seconds; 0 or
  * negative: none) is a lower bound, capped; up to one second is added to it.
  */
 extern long pfa_retry_delay_ms(int attempt, double retry_after);

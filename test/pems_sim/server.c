@@ -359,6 +359,8 @@ add_fault_headers(struct MHD_Response *response, const SimStrike *strike)
 		strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
 		MHD_add_response_header(response, "Retry-After", text);
 	}
+	else if (fault && fault->text[0])
+		MHD_add_response_header(response, "Retry-After", fault->text);
 	else if (fault &&
 			 (fault->retry_after >= 0 || fault->kind == SIM_FAULT_QUOTA))
 	{

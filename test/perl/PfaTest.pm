@@ -22,6 +22,7 @@ our @EXPORT = qw(
   session timed setting process_exists log_lines synced
   differences_query
   add_organizations sync_all last_run sim_json mirror_trace pairwise
+  certificate requests_of preload_shim
 );
 
 my @simulators;
@@ -80,6 +81,13 @@ sub simulator
 sub sim
 {
 	my ($sim, $request) = @_;
+
+	# for which HTTP::Tiny would need another module
+	if ($sim->{url} =~ /^https/)
+	{
+		system_or_bail('curl', '-skf', '-o', "$sim->{dir}/answer", "$sim->{url}/admin/$request");
+		return slurp_file("$sim->{dir}/answer");
+	}
 	my $response = HTTP::Tiny->new(timeout => 60, verify_SSL => 0)
 	  ->get("$sim->{url}/admin/$request");
 
@@ -198,6 +206,37 @@ sub worker_pids
 		 AND application_name LIKE '$pattern' ORDER BY pid");
 }
 
+# Key and certificate of a server, made by openssl: $dir/NAME.key and NAME.pem.
+# Options: names (subjectAltName), issuer (name of another one; default: signed
+# by itself), days that it is valid.
+sub certificate
+{
+	my ($dir, $name, %option) = @_;
+	my @key = ('-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', "$dir/$name.key");
+	my @names = defined $option{names} ? ('-addext', "subjectAltName=$option{names}") : ();
+	my $days = $option{days} // 2;
+
+	if (!defined $option{issuer})
+	{
+		system_or_bail('openssl', 'req', '-x509', @key, '-out', "$dir/$name.pem", '-subj', "/CN=$name",
+			'-days', $days, @names);
+		return;
+	}
+	system_or_bail('openssl', 'req', @key, '-out', "$dir/$name.csr", '-subj', "/CN=$name", @names);
+	system_or_bail('openssl', 'x509', '-req', '-in', "$dir/$name.csr", '-out', "$dir/$name.pem",
+		'-CA', "$dir/$option{issuer}.pem", '-CAkey', "$dir/$option{issuer}.key", '-set_serial', 1,
+		'-days', $days, '-copy_extensions', 'copy');
+}
+
+# A library of test/shims to preload into a server, undef without a compiler.
+sub preload_shim
+{
+	my ($name) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . "/$name.so";
+	my $cc = $ENV{CC} || 'cc';
+	return system("$cc -shared -fPIC -O1 -o $file $root/test/shims/$name.c -ldl") == 0 ? $file : undef;
+}
+
 # ---- processes ----
 
 # A psql session that stays open: run() a statement and get its output, or
@@ -282,6 +321,14 @@ sub last_run
 	my ($node, $db, $org, $columns) = @_;
 	return $node->safe_psql($db, "SELECT $columns FROM pfa_sync_run
 		WHERE organization_id = '$org' ORDER BY run_id DESC LIMIT 1");
+}
+
+# Requests for an organization's data (all: undef), oldest first, as hashes.
+sub requests_of
+{
+	my ($sim, $org) = @_;
+	return grep { !defined $org || $_->{org} eq $org }
+	  map { JSON::PP::decode_json($_) } split /\n/, sim($sim, 'log?n=1000');
 }
 
 sub sim_json

@@ -15,10 +15,8 @@ my $dir = PostgreSQL::Test::Utils::tempdir();
 my $disk = "$dir/disk";
 mkdir $disk or die;
 $disk = Cwd::abs_path($disk);
-my $shim = "$dir/disk_full.so";
-my $cc = $ENV{CC} || 'cc';
-plan skip_all => 'needs a C compiler'
-  if system("$cc -shared -fPIC -O1 -o $shim $ENV{PFA_ROOT}/test/shims/disk_full.c -ldl") != 0;
+my $shim = preload_shim('disk_full');
+plan skip_all => 'needs a C compiler' unless defined $shim;
 
 my $node = new_server('main');
 my $db = 'postgres';
