@@ -12,7 +12,8 @@
 #   make bench-metrics   measure what counting and a scrape cost
 #   make bench-kpi       measure live KPI and views; SIZE=100000 for fewer records
 #   make monitoring-up   exporters, Prometheus and Alertmanager for the demo
-#                        server; make monitoring-down stops them
+#                        server; make monitoring-down stops them;
+#                        make monitoring-pictures takes those of the guide
 
 EXTENSION = pfa_vanguard
 # PGXS takes the name VERSION for the server's.
@@ -46,7 +47,7 @@ override with_llvm = no
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
 BENCHES = bench-sync bench-merge bench-kpi bench-metrics bench-cache
-TASKS = check demo demo-stop monitoring-up monitoring-down $(BENCHES)
+TASKS = check demo demo-stop monitoring-up monitoring-down monitoring-pictures $(BENCHES)
 
 PG_CONFIG ?= pg_config
 ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
@@ -59,7 +60,7 @@ demo:
 demo-stop:
 	tools/demo stop
 
-monitoring-up monitoring-down: monitoring-%:
+monitoring-up monitoring-down monitoring-pictures: monitoring-%:
 	tools/monitoring $*
 
 $(BENCHES): bench-%:

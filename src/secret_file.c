@@ -19,54 +19,67 @@
 
 #define SECRET_FILE_SIZE 4096
 
-static void
-check_file(int fd, const char *option, const char *path)
+/* May a secret be in this file?  If not, say why at elevel. */
+static bool
+check_file(const struct stat *st, const char *option, const char *path,
+		   int elevel)
 {
-	struct stat st;
 	mode_t refused;
 
-	if (fstat(fd, &st) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not stat file \"%s\": %m", path)));
-	if (!S_ISREG(st.st_mode))
-		ereport(ERROR,
+	if (!S_ISREG(st->st_mode))
+	{
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("file \"%s\" of option \"%s\" is not a regular file",
 						path, option)));
-	if (st.st_uid != geteuid() && st.st_uid != 0)
+		return false;
+	}
+	if (st->st_uid != geteuid() && st->st_uid != 0)
+	{
 		ereport(
-			ERROR,
+			elevel,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg(
 				 "file \"%s\" of option \"%s\" must be owned by the database user or root",
 				 path, option),
 			 errhint("Run chown on it, then chmod 600.")));
+		return false;
+	}
 
 	/*
 	 * As with ssl_key_file: a file of root's is of use only where the server
 	 * is let in through the group.
 	 */
-	refused = st.st_uid == geteuid() ? S_IRWXG | S_IRWXO :
-									   S_IWGRP | S_IXGRP | S_IRWXO;
-	if ((st.st_mode & refused) != 0)
+	refused = st->st_uid == geteuid() ? S_IRWXG | S_IRWXO :
+										S_IWGRP | S_IXGRP | S_IRWXO;
+	if ((st->st_mode & refused) != 0)
+	{
 		ereport(
-			ERROR,
+			elevel,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("file \"%s\" of option \"%s\" can be accessed by others",
 					path, option),
 			 errhint(
 				 "Run chmod 600 on it, or chmod 640 where it is owned by root.")));
-	if (st.st_size > SECRET_FILE_SIZE)
-		ereport(ERROR,
+		return false;
+	}
+	if (st->st_size > SECRET_FILE_SIZE)
+	{
+		ereport(elevel,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("file \"%s\" of option \"%s\" is larger than %d bytes",
 						path, option, SECRET_FILE_SIZE)));
+		return false;
+	}
+	return true;
 }
 
-/* Read it all; a file that grows meanwhile is read up to the size limit. */
+/*
+ * Read it all; a file that grows meanwhile is read up to the size limit.
+ * Returns the length, -1 with errno set where it cannot be read.
+ */
 static int
-read_bytes(int fd, const char *path, char *buffer)
+read_bytes(int fd, char *buffer)
 {
 	int len = 0;
 
@@ -77,15 +90,7 @@ read_bytes(int fd, const char *path, char *buffer)
 		if (n == 0)
 			break;
 		if (n < 0 && errno != EINTR)
-		{
-			int save_errno = errno;
-
-			explicit_bzero(buffer, len);
-			errno = save_errno;
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not read file \"%s\": %m", path)));
-		}
+			return -1;
 		if (n > 0)
 			len += n;
 	}
@@ -98,26 +103,61 @@ read_bytes(int fd, const char *path, char *buffer)
 	return len;
 }
 
+/*
+ * The descriptor is closed before anything is judged or reported, so an error
+ * leaves none behind, and a caller who wants none raised gets none.  Returns
+ * the length, 0 for what is no regular file, -1 with errno set.
+ */
+static int
+load_file(const char *path, struct stat *st, char *buffer)
+{
+	int fd = BasicOpenFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
+	int len;
+	int save_errno;
+
+	if (fd < 0)
+		return -1;
+	len = fstat(fd, st);
+	if (len == 0 && S_ISREG(st->st_mode))
+		len = read_bytes(fd, buffer);
+	save_errno = errno;
+	close(fd);
+	errno = save_errno;
+	return len;
+}
+
+/* The text's length, -1 where there is none to be had. */
+static int
+read_file(const char *option, const char *path, char *buffer, int elevel)
+{
+	struct stat st;
+	int len = load_file(path, &st, buffer);
+
+	if (len < 0)
+		ereport(elevel,
+				(errcode_for_file_access(),
+				 errmsg("could not read file \"%s\" of option \"%s\": %m", path,
+						option)));
+	else if (!check_file(&st, option, path, elevel))
+		len = -1;
+	return len;
+}
+
 char *
-pfa_secret_file_read(const char *option, const char *path, PfaSecretCheck check)
+pfa_secret_file_read(const char *option, const char *path, PfaSecretCheck check,
+					 int elevel)
 {
 	char buffer[SECRET_FILE_SIZE + 1];
 	char secret_option[NAMEDATALEN];
 	const char *reason = "must not hold a null byte";
 	char *secret = NULL;
-	int fd;
-	int len;
+	int len = read_file(option, path, buffer, elevel);
 
-	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
-	if (fd < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\" of option \"%s\": %m", path,
-						option)));
-	check_file(fd, option, path);
-	len = read_bytes(fd, path, buffer);
-	CloseTransientFile(fd);
-
+	if (len < 0)
+	{
+		explicit_bzero(buffer, sizeof(buffer));
+		return NULL;
+	}
 	/* "password_file" holds what "password" would */
 	strlcpy(secret_option, option, sizeof(secret_option));
 	secret_option[strlen(option) - strlen("_file")] = '\0';
@@ -126,7 +166,7 @@ pfa_secret_file_read(const char *option, const char *path, PfaSecretCheck check)
 		secret = pstrdup(buffer);
 	explicit_bzero(buffer, sizeof(buffer));
 	if (secret == NULL)
-		ereport(ERROR,
+		ereport(elevel,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("file \"%s\" of option \"%s\" holds no usable secret",
 						path, option),

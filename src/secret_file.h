@@ -13,10 +13,11 @@ typedef bool (*PfaSecretCheck)(const char *option, const char *value,
 
 /*
  * The secret in the file that option, whose name ends in _file, names; palloc'd:
- * wipe it.  Raises an error that says what to do where the file is none that a
- * secret may be in, or its content does not pass the check (NULL: any does).
+ * wipe it.  Where the file is none that a secret may be in, or its content does
+ * not pass the check (NULL: any does), a report at elevel says what to do; below
+ * ERROR, NULL is returned then.
  */
 extern char *pfa_secret_file_read(const char *option, const char *path,
-								  PfaSecretCheck check);
+								  PfaSecretCheck check, int elevel);
 
 #endif /* PFA_SECRET_FILE_H */

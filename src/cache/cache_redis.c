@@ -680,6 +680,9 @@ is_ours(const char *key, size_t len)
 {
 	const char *p = key + strlen(prefix());
 
+	/* What Redis was asked for, if it is one. */
+	if (len < strlen(prefix()))
+		return false;
 	if (ends_in(key, len, PFA_CACHE_SEALED))
 		return true;
 	if (strncmp(p, "pfa:", 4) == 0)

@@ -470,10 +470,22 @@ write_commands(void)
 	}
 }
 
+/*
+ * Somebody has written this; Redis itself is well.  So it is asked again at
+ * once, and what is kept next takes the value's place.
+ */
+static bool
+refuse_value(void)
+{
+	disconnect();
+	pfa_cache_count(PFA_CACHE_ERRORS);
+	return false;
+}
+
 static bool
 read_reply(int i)
 {
-	for (;;)
+	for (bool first = true;; first = false)
 	{
 		void *reply = NULL;
 		size_t len;
@@ -487,7 +499,10 @@ read_reply(int i)
 		}
 		len = conn.context->reader->len;
 		if (len > MAX_REPLY)
-			return fail("sends more than a value can be");
+			return refuse_value();
+		/* One that always has more to say has no more time than others. */
+		if (!first && time_left() <= 0)
+			return fail("does not answer within redis_timeout");
 		if (redisBufferRead(conn.context) != REDIS_OK)
 			return fail("has closed the connection");
 		/* A large reply comes in pieces, most of them without a wait. */
@@ -539,31 +554,18 @@ send_words(const char *a, const char *b, const char *c)
 
 /*
  * The password, palloc'd, "" for none; NULL where its file cannot be read.  A
- * bad file is reported like a bad Redis, and the statement goes on.
+ * bad file is a failure like that of Redis, and the statement goes on; why it
+ * is bad goes to the server's log, once.
  */
 static char *
 read_password(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	uint32 holdoff = InterruptHoldoffCount;
-	char *volatile password = NULL;
-
 	if (pfa_guc_redis_password_file == NULL ||
 		pfa_guc_redis_password_file[0] == '\0')
 		return pstrdup(conn.url.password);
-	PG_TRY();
-	{
-		password = pfa_secret_file_read("password_file",
-										pfa_guc_redis_password_file, NULL);
-	}
-	PG_CATCH();
-	{
-		InterruptHoldoffCount = holdoff;
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return password;
+	return pfa_secret_file_read("redis_password_file",
+								pfa_guc_redis_password_file, NULL,
+								shared->down ? DEBUG1 : LOG_SERVER_ONLY);
 }
 
 static bool

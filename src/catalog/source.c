@@ -216,11 +216,11 @@ load_credentials(PfaSource *source, Oid role, const UserMapping *mapping)
 	path = pfa_source_option_get(mapping->options, "password_file");
 	if (path != NULL)
 		source->password = pfa_secret_file_read("password_file", path,
-												pfa_source_secret_valid);
+												pfa_source_secret_valid, ERROR);
 	path = pfa_source_option_get(mapping->options, "api_key_file");
 	if (path != NULL)
 		source->api_key = pfa_secret_file_read("api_key_file", path,
-											   pfa_source_secret_valid);
+											   pfa_source_secret_valid, ERROR);
 
 	if (source->username == NULL && source->password != NULL)
 		ereport(

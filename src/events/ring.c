@@ -115,6 +115,13 @@ claim_entry(void)
 	return NULL;
 }
 
+static void
+count_dropped(PfaDatabaseBlock *block)
+{
+	if (block != NULL)
+		pg_atomic_fetch_add_u64(&block->events_dropped, 1);
+}
+
 void
 pfa_event_post(PfaEventLevel level, const char *component,
 			   const char *organization, int64 run_id, const char *code,
@@ -129,10 +136,7 @@ pfa_event_post(PfaEventLevel level, const char *component,
 	entry = claim_entry();
 	if (entry == NULL)
 	{
-		PfaDatabaseBlock *block = pfa_metrics_block();
-
-		if (block != NULL)
-			pg_atomic_fetch_add_u64(&block->events_dropped, 1);
+		count_dropped(pfa_metrics_block());
 		return;
 	}
 
@@ -235,10 +239,15 @@ pfa_event_take(int max, int *nevents)
 											   ENTRY_TAKEN))
 				events[n++] = entry->event;
 		}
-		else if (state == ENTRY_READY && entry->event.at + STALE_USECS < now &&
+		else if (entry->event.at + STALE_USECS < now &&
 				 pg_atomic_compare_exchange_u32(&entry->state, &state,
 												ENTRY_WRITING))
+		{
+			/* What was taken may have been written down. */
+			if (state == ENTRY_READY)
+				count_dropped(pfa_metrics_find_block(entry->event.database));
 			set_free(entry);
+		}
 	}
 	qsort(events, n, sizeof(PfaEvent), older_first);
 	*nevents = merge_equal(events, n);
@@ -251,9 +260,12 @@ pfa_event_taken(void)
 	for (int i = 0; ring != NULL && i < RING_SIZE; i++)
 	{
 		Entry *entry = &ring->entries[i];
+		uint32 state = ENTRY_TAKEN;
 
 		if (pg_atomic_read_u32(&entry->state) == ENTRY_TAKEN &&
-			entry->event.database == MyDatabaseId)
+			entry->event.database == MyDatabaseId &&
+			pg_atomic_compare_exchange_u32(&entry->state, &state,
+										   ENTRY_WRITING))
 			set_free(entry);
 	}
 }

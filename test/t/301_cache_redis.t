@@ -4,6 +4,8 @@
 #  - a Redis that is stopped, gone, refuses the login, or speaks another protocol
 #    costs each caller redis_timeout once, then nothing, until it answers again;
 #    one event and one log line tell when it begins, and one when it ends
+#  - a Redis that is full or a read-only replica, and keys of another type, cost
+#    nothing but the hit
 #  - a caller can be terminated while it waits
 #  - a value that somebody else has written is not believed
 #  - changes that Redis could not be told, and what an earlier life of the server
@@ -217,7 +219,6 @@ setting($node, 'pfa_vanguard.redis_timeout', undef);
 change();
 kill 'CONT', $redis;
 becomes(1, 'goes on: up');
-ok(wait_for($node, 'postgres', 'SELECT pg_sleep(0) IS NOT NULL', 1), 'and');
 ok(hits(), 'hits');
 
 # What was kept before the change that Redis was not told goes, in a sweep of all
@@ -260,8 +261,40 @@ is($node->safe_psql('postgres', "SELECT pfa_get('RIO')"), $page, 'nor another pa
 cli('set pfa:RIO:data "{}"');
 is($node->safe_psql('postgres', "SELECT pfa_get('RIO')"), $page, 'plain values are never read');
 
+# ---- who answers with errors ----
+
+# Calls right and Redis up meanwhile; well again after the cure.
+sub unwell
+{
+	my ($name, $cure) = @_;
+	my $errors = stat_of('errors');
+	my $right = $node->safe_psql('postgres', "SET pfa_vanguard.cache_backend = off; SELECT pfa_get('RIO')");
+	is($node->safe_psql('postgres', "SELECT pfa_get('RIO')"), $right, "$name: the right answer") for 1 .. 2;
+	cmp_ok(stat_of('errors'), '>', $errors, "$name: counted");
+	is(stat_of('up'), 't', "$name: up");
+	$cure->();
+	ok(hits(), "$name: hits again");
+}
+
+cli('del pfa:RIO:data:sealed');
+cli('rpush pfa:RIO:data:sealed x');
+# What is kept takes its place, so the first call is the cure.
+unwell('a list instead of a value', sub { });
+cli('del pfa:RIO:data:sealed');
+cli('set pfa:RIO:index x');
+unwell('a text instead of an index', sub { change() });
+cli('config set maxmemory 1');
+change();
+is(cli('exists pfa:RIO:data pfa:RIO:data:sealed'), 0, 'full: what has changed is deleted all the same');
+unwell('full', sub { cli('config set maxmemory 0') });
+# Of a master that does not exist: what is there stays.
+cli('replicaof 127.0.0.1 1');
+change();
+unwell('a read-only replica', sub { cli('replicaof no one') });
+
 # ---- another protocol ----
 
+$page = $node->safe_psql('postgres', "SET pfa_vanguard.cache_backend = off; SELECT pfa_get('RIO')");
 stop_redis();
 becomes(0, 'gone');
 my $server = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 5, ReuseAddr => 1) or die "cannot listen: $!";
