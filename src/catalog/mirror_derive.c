@@ -165,11 +165,40 @@ cost_columns(const char *key, size_t len)
 		for (int period = 0; period < PFA_NPERIODS; period++)
 		{
 			if (cost_keys[i].periods & (1 << period))
-				touched |= UINT64CONST(1)
-					<< pfa_mirror_column_number(pfa_mirror_cost_column(period));
+				touched |= PFA_TOUCHED_COLUMN(
+					pfa_mirror_column_number(pfa_mirror_cost_column(period)));
 		}
 	}
 	return touched;
+}
+
+/* By FNV-1a, which is the same everywhere. */
+uint64
+pfa_mirror_text_bit(const PfaMirrorColumn *column, Datum text)
+{
+	struct varlena *value = PG_DETOAST_DATUM_PACKED(text);
+	const char *bytes = VARDATA_ANY(value);
+	uint32 hash = UINT32_C(2166136261) ^
+		(uint32) pfa_mirror_column_number(column);
+
+	for (uint32 i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
+		hash = (hash ^ (unsigned char) bytes[i]) * UINT32_C(16777619);
+	/* The low bits of the product depend on few of the text's. */
+	return UINT64CONST(1) << (hash >> 27);
+}
+
+static uint64
+text_bit(const PfaMirrorColumn *column, const PfaJsonbItem *item)
+{
+	JsonbValue value;
+	Datum text;
+	bool isnull;
+
+	if (column->kind != PFA_KIND_TEXT)
+		return 0;
+	pfa_jsonb_get_value(item, &value);
+	text = pfa_mirror_derive_column(column, &value, &isnull);
+	return isnull ? 0 : pfa_mirror_text_bit(column, text);
 }
 
 uint64
@@ -186,7 +215,8 @@ pfa_mirror_touched(const JsonbContainer *delta)
 														  items[i].key_len);
 
 		if (column != NULL)
-			touched |= UINT64CONST(1) << pfa_mirror_column_number(column);
+			touched |= PFA_TOUCHED_COLUMN(pfa_mirror_column_number(column)) |
+				text_bit(column, &items[i]);
 		touched |= cost_columns(items[i].key, items[i].key_len);
 	}
 	pfree(items);

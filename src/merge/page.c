@@ -56,9 +56,12 @@ typedef struct Listing
 	bool has_after;
 
 	/* records with overlays that move them, by id */
-	PfaOverlayList moving;
 	PfaId *moved;
 	int nmoved;
+
+	/* those of them that the filter may let through */
+	PfaId *candidates;
+	int ncandidates;
 
 	/* those of them that the filter lets through, in order */
 	Row *passed;
@@ -77,8 +80,8 @@ moving_columns(const PfaPageRequest *request)
 	uint64 columns = request->filter.columns;
 
 	if (request->sort.column != NULL)
-		columns |= UINT64CONST(1)
-			<< pfa_mirror_column_number(request->sort.column);
+		columns |= PFA_TOUCHED_COLUMN(
+			pfa_mirror_column_number(request->sort.column));
 	return columns;
 }
 
@@ -190,35 +193,86 @@ judge_moved(Listing *listing, const PfaMirrorRecord *record,
 											&row->scan.key.isnull);
 }
 
-/* Find the records that are moved; returns those that have to be read. */
-static PfaId *
-find_moved(Listing *listing, int *ncandidates)
+/*
+ * Whether a record with these changes can meet the conditions on texts, as far
+ * as their masks tell: one of the changes to a column must give it one of the
+ * texts.
+ */
+static bool
+can_match(const PfaFilter *filter, const PfaMove *moves, int n)
 {
-	const PfaPageRequest *request = listing->request;
-	PfaOverlayList *moving = &listing->moving;
-	PfaId *candidates;
+	for (int i = 0; i < filter->nconditions; i++)
+	{
+		const PfaCondition *condition = &filter->conditions[i];
+		uint64 column = PFA_TOUCHED_COLUMN(
+			pfa_mirror_column_number(condition->column));
+		bool touched = false;
+		bool possible = condition->texts == 0;
+
+		for (int j = 0; j < n; j++)
+		{
+			if ((moves[j].touched & column) == 0)
+				continue;
+			touched = true;
+			possible |= (moves[j].touched & condition->texts) != 0;
+		}
+		if (touched && !possible)
+			return false;
+	}
+	return true;
+}
+
+static void
+make_room(Listing *listing, int n)
+{
+	listing->moved = palloc(sizeof(PfaId) * Max(n, 1));
+	listing->candidates = palloc(sizeof(PfaId) * Max(n, 1));
+}
+
+static void
+add_moved(Listing *listing, PfaId id, bool candidate)
+{
+	listing->moved[listing->nmoved++] = id;
+	if (candidate)
+		listing->candidates[listing->ncandidates++] = id;
+}
+
+/* With a filter by state: any change gives a record another one. */
+static void
+find_changed(Listing *listing)
+{
+	PfaOverlayList list = {0};
 	int end;
 
-	if (request->filter.states != 0)
-		pfa_overlays_all(&listing->overlays, moving);
-	else
-		pfa_overlays_touching(&listing->overlays, moving_columns(request),
-							  moving);
-	listing->moved = palloc(sizeof(PfaId) * Max(moving->n, 1));
-	candidates = palloc(sizeof(PfaId) * Max(moving->n, 1));
-	*ncandidates = 0;
-	for (int first = 0; first < moving->n; first = end)
+	pfa_overlays_all(&listing->overlays, &list);
+	make_room(listing, list.n);
+	for (int first = 0; first < list.n; first = end)
 	{
-		PfaId id;
+		PfaId id = {list.items[first].pfa_id, list.items[first].id_len};
 
-		end = pfa_overlay_end(moving, first);
-		id.bytes = moving->items[first].pfa_id;
-		id.len = moving->items[first].id_len;
-		listing->moved[listing->nmoved++] = id;
-		if (!ruled_out(&request->filter, &moving->items[first], end - first))
-			candidates[(*ncandidates)++] = id;
+		end = pfa_overlay_end(&list, first);
+		add_moved(listing, id,
+				  !ruled_out(&listing->request->filter, &list.items[first],
+							 end - first));
 	}
-	return candidates;
+}
+
+static void
+find_moved(Listing *listing)
+{
+	PfaMoveList list = {0};
+	int end;
+
+	pfa_overlays_moving(&listing->overlays, moving_columns(listing->request),
+						&list);
+	make_room(listing, list.n);
+	for (int first = 0; first < list.n; first = end)
+	{
+		end = pfa_move_end(&list, first);
+		add_moved(listing, list.items[first].id,
+				  can_match(&listing->request->filter, &list.items[first],
+							end - first));
+	}
 }
 
 static int
@@ -230,28 +284,31 @@ compare_passed(const void *a, const void *b, void *arg)
 
 /* Read and judge the candidates, each with all overlays that it has. */
 static void
-judge_candidates(Listing *listing, const PfaId *candidates, int n)
+judge_candidates(Listing *listing)
 {
+	const PfaFilter *filter = &listing->request->filter;
 	PfaOverlayList list = {0};
 	PfaMirrorReader reader;
-	int first = 0;
+	int end;
 
-	if (n == 0)
+	if (listing->ncandidates == 0)
 		return;
-	pfa_overlays_of_records(&listing->overlays, candidates, n, &list);
+	pfa_overlays_of_records(&listing->overlays, listing->candidates,
+							listing->ncandidates, &list);
 	pfa_mirror_reader_open(&reader, listing->request->organization_id,
 						   listing->snapshot);
-	listing->passed = palloc(sizeof(Row) * n);
-	for (int i = 0; i < n; i++)
+	listing->passed = palloc(sizeof(Row) * listing->ncandidates);
+	for (int first = 0; first < list.n; first = end)
 	{
-		int end = pfa_overlay_end(&list, first);
+		const PfaOverlay *layers = &list.items[first];
 		PfaMirrorRecord record;
 
 		CHECK_FOR_INTERRUPTS();
-		if (pfa_mirror_reader_find(&reader, &record, candidates[i].bytes,
-								   candidates[i].len))
-			judge_moved(listing, &record, &list.items[first], end - first);
-		first = end;
+		end = pfa_overlay_end(&list, first);
+		if (!ruled_out(filter, layers, end - first) &&
+			pfa_mirror_reader_find(&reader, &record, layers->pfa_id,
+								   layers->id_len))
+			judge_moved(listing, &record, layers, end - first);
 	}
 	pfa_mirror_reader_close(&reader);
 	qsort_arg(listing->passed, listing->npassed, sizeof(Row), compare_passed,
@@ -293,11 +350,12 @@ find_rows(Listing *listing)
 	const PfaPageRequest *request = listing->request;
 	PfaScanRequest scan = {0};
 	PfaScanResult unmoved = {0};
-	PfaId *candidates;
-	int n;
 
-	candidates = find_moved(listing, &n);
-	judge_candidates(listing, candidates, n);
+	if (request->filter.states != 0)
+		find_changed(listing);
+	else
+		find_moved(listing);
+	judge_candidates(listing);
 
 	/* All that is not pristine has been moved. */
 	if (pfa_filter_state(&request->filter, PFA_STATE_PRISTINE))
