@@ -66,6 +66,7 @@ typedef struct Listing
 	/* those of them that the filter lets through, in order */
 	Row *passed;
 	int npassed;
+	int nelsewhere; /* and that are on other pages: not among passed */
 
 	Row *rows; /* one more than the page has, if there is one */
 	int nrows;
@@ -96,42 +97,51 @@ top_state(const PfaOverlay *layers, int nlayers)
 	return layers[top].state;
 }
 
-/*
- * Whether the record's overlays alone rule it out, so that it need not be read:
- * the topmost value of a column is the merged one.
- */
-static bool
-ruled_out(const PfaFilter *filter, const PfaOverlay *layers, int nlayers)
+typedef enum Verdict
 {
+	VERDICT_NO,
+	VERDICT_OPEN, /* the record has to be read */
+	VERDICT_YES
+} Verdict;
+
+/*
+ * What a record's overlays alone say of whether it passes, if there is one: the
+ * topmost value of a column is the merged one.
+ */
+static Verdict
+judge_overlays(const PfaFilter *filter, const PfaOverlay *layers, int nlayers)
+{
+	Verdict verdict = filter->search == NULL ? VERDICT_YES : VERDICT_OPEN;
+
 	/* With a filter by state all overlays are here. */
 	if (filter->states != 0 &&
 		!pfa_filter_state(filter, top_state(layers, nlayers)))
-		return true;
+		return VERDICT_NO;
 	for (int i = 0; i < filter->nconditions; i++)
 	{
 		const PfaCondition *condition = &filter->conditions[i];
 		const char *key = condition->column->key;
+		JsonbValue buffer;
+		JsonbValue *value = NULL;
+		Datum datum;
+		bool isnull;
 
-		for (int j = nlayers - 1; j >= 0; j--)
+		for (int j = nlayers - 1; j >= 0 && value == NULL; j--)
 		{
-			JsonbValue buffer;
-			JsonbValue *value;
-			Datum datum;
-			bool isnull;
-
-			if (layers[j].state == PFA_STATE_SYNCED)
-				continue;
-			value = getKeyJsonValueFromContainer(&layers[j].delta->root, key,
-												 strlen(key), &buffer);
-			if (value == NULL)
-				continue;
-			datum = pfa_mirror_derive_column(condition->column, value, &isnull);
-			if (!pfa_condition_matches(condition, datum, isnull))
-				return true;
-			break;
+			if (layers[j].state != PFA_STATE_SYNCED)
+				value = getKeyJsonValueFromContainer(&layers[j].delta->root,
+													 key, strlen(key), &buffer);
 		}
+		if (value == NULL)
+		{
+			verdict = VERDICT_OPEN;
+			continue;
+		}
+		datum = pfa_mirror_derive_column(condition->column, value, &isnull);
+		if (!pfa_condition_matches(condition, datum, isnull))
+			return VERDICT_NO;
 	}
-	return false;
+	return verdict;
 }
 
 static Datum
@@ -252,8 +262,8 @@ find_changed(Listing *listing)
 
 		end = pfa_overlay_end(&list, first);
 		add_moved(listing, id,
-				  !ruled_out(&listing->request->filter, &list.items[first],
-							 end - first));
+				  judge_overlays(&listing->request->filter, &list.items[first],
+								 end - first) != VERDICT_NO);
 	}
 }
 
@@ -282,9 +292,32 @@ compare_passed(const void *a, const void *b, void *arg)
 							&((const Row *) b)->scan.key);
 }
 
-/* Read and judge the candidates, each with all overlays that it has. */
+/* Whether the record cannot be on the page, by its id. */
+static bool
+is_elsewhere(const Listing *listing, const PfaScanResult *unmoved,
+			 const PfaOverlay *overlay)
+{
+	const PfaSort *sort = &listing->request->sort;
+	PfaSortKey key = {0};
+
+	if (sort->column != NULL)
+		return false;
+	key.id = overlay->pfa_id;
+	key.id_len = overlay->id_len;
+	if (listing->has_after &&
+		pfa_sort_compare(sort, &key, &listing->after) <= 0)
+		return true;
+	return unmoved->nrows > listing->request->page_size &&
+		pfa_sort_compare(sort, &key, &unmoved->rows[unmoved->nrows - 1].key) >
+		0;
+}
+
+/*
+ * Judge the candidates, each with all overlays that it has.  Many pass by what
+ * the user has changed, and are on other pages: these are only counted.
+ */
 static void
-judge_candidates(Listing *listing)
+judge_candidates(Listing *listing, const PfaScanResult *unmoved)
 {
 	const PfaFilter *filter = &listing->request->filter;
 	PfaOverlayList list = {0};
@@ -302,12 +335,19 @@ judge_candidates(Listing *listing)
 	{
 		const PfaOverlay *layers = &list.items[first];
 		PfaMirrorRecord record;
+		Verdict verdict;
 
 		CHECK_FOR_INTERRUPTS();
 		end = pfa_overlay_end(&list, first);
-		if (!ruled_out(filter, layers, end - first) &&
-			pfa_mirror_reader_find(&reader, &record, layers->pfa_id,
-								   layers->id_len))
+		verdict = judge_overlays(filter, layers, end - first);
+		if (verdict == VERDICT_NO)
+			continue;
+		if (verdict == VERDICT_YES && is_elsewhere(listing, unmoved, layers))
+			listing->nelsewhere += pfa_mirror_reader_exists(&reader,
+															layers->pfa_id,
+															layers->id_len);
+		else if (pfa_mirror_reader_find(&reader, &record, layers->pfa_id,
+										layers->id_len))
 			judge_moved(listing, &record, layers, end - first);
 	}
 	pfa_mirror_reader_close(&reader);
@@ -355,8 +395,6 @@ find_rows(Listing *listing)
 		find_changed(listing);
 	else
 		find_moved(listing);
-	judge_candidates(listing);
-
 	/* All that is not pristine has been moved. */
 	if (pfa_filter_state(&request->filter, PFA_STATE_PRISTINE))
 	{
@@ -370,7 +408,8 @@ find_rows(Listing *listing)
 		scan.snapshot = listing->snapshot;
 		pfa_scan(&scan, &unmoved);
 	}
-	listing->total = unmoved.matching + listing->npassed;
+	judge_candidates(listing, &unmoved);
+	listing->total = unmoved.matching + listing->npassed + listing->nelsewhere;
 	mix(listing, &unmoved);
 }
 
