@@ -122,7 +122,9 @@ for ([ 'api', $users ], [ $superuser, $writer ])
 	note("$user: " . ($done // 0) . ' transactions');
 }
 is($node->safe_psql('postgres', "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'"), '0', 'no deadlock');
-my $log = slurp_file($node->logfile);
+# An autovacuum worker that starts while the one before it ends may find no
+# place; a client that found none would have failed.
+my $log = slurp_file($node->logfile) =~ s/^.*FATAL:  sorry, too many clients already$//mgr;
 is(join("\n", $log =~ /^.*(?:deadlock detected|terminated by signal|PANIC:|FATAL:|ERROR:).*$/mg), '', 'no error in the log');
 is($differences, 0, "the KPI were right throughout ($looks looks)");
 
