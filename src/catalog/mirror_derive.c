@@ -172,9 +172,12 @@ cost_columns(const char *key, size_t len)
 	return touched;
 }
 
-/* By FNV-1a, which is the same everywhere. */
+/*
+ * By FNV-1a, which is the same everywhere, and the end of MurmurHash3: texts
+ * that differ at the end alone, as "no. 1" and "no. 2", must not share bits.
+ */
 uint64
-pfa_mirror_text_bit(const PfaMirrorColumn *column, Datum text)
+pfa_mirror_text_bits(const PfaMirrorColumn *column, Datum text)
 {
 	struct varlena *value = PG_DETOAST_DATUM_PACKED(text);
 	const char *bytes = VARDATA_ANY(value);
@@ -183,12 +186,14 @@ pfa_mirror_text_bit(const PfaMirrorColumn *column, Datum text)
 
 	for (uint32 i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
 		hash = (hash ^ (unsigned char) bytes[i]) * UINT32_C(16777619);
-	/* The low bits of the product depend on few of the text's. */
-	return UINT64CONST(1) << (hash >> 27);
+	hash = (hash ^ (hash >> 16)) * UINT32_C(0x85ebca6b);
+	hash = (hash ^ (hash >> 13)) * UINT32_C(0xc2b2ae35);
+	hash ^= hash >> 16;
+	return UINT64CONST(1) << (hash & 31) | UINT64CONST(1) << (hash >> 27);
 }
 
 static uint64
-text_bit(const PfaMirrorColumn *column, const PfaJsonbItem *item)
+text_bits(const PfaMirrorColumn *column, const PfaJsonbItem *item)
 {
 	JsonbValue value;
 	Datum text;
@@ -198,7 +203,7 @@ text_bit(const PfaMirrorColumn *column, const PfaJsonbItem *item)
 		return 0;
 	pfa_jsonb_get_value(item, &value);
 	text = pfa_mirror_derive_column(column, &value, &isnull);
-	return isnull ? 0 : pfa_mirror_text_bit(column, text);
+	return isnull ? 0 : pfa_mirror_text_bits(column, text);
 }
 
 uint64
@@ -216,7 +221,7 @@ pfa_mirror_touched(const JsonbContainer *delta)
 
 		if (column != NULL)
 			touched |= PFA_TOUCHED_COLUMN(pfa_mirror_column_number(column)) |
-				text_bit(column, &items[i]);
+				text_bits(column, &items[i]);
 		touched |= cost_columns(items[i].key, items[i].key_len);
 	}
 	pfree(items);

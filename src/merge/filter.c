@@ -144,13 +144,14 @@ parse_text(PfaFilter *filter, const char *name, const char *key,
 									  item, &n);
 	PfaCondition *condition = add_condition(filter, key, PFA_FILTER_EQ, n);
 
+	condition->texts = palloc(sizeof(uint64) * n);
 	for (int i = 0; i < n; i++)
 	{
 		condition->values[i] = PointerGetDatum(
 			cstring_to_text_with_len(strings[i].val.string.val,
 									 strings[i].val.string.len));
-		condition->texts |= pfa_mirror_text_bit(condition->column,
-												condition->values[i]);
+		condition->texts[i] = pfa_mirror_text_bits(condition->column,
+												   condition->values[i]);
 	}
 }
 

@@ -26,7 +26,7 @@ typedef struct PfaCondition
 	PfaFilterOp op;
 	int nvalues;
 	Datum *values; /* text, date or boolean, as the column */
-	uint64 texts;  /* bits of texts, see mirror.h; 0: of another kind */
+	uint64 *texts; /* bits of each, see mirror.h; NULL: no texts */
 } PfaCondition;
 
 #define PFA_MAX_CONDITIONS 16

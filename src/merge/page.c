@@ -203,6 +203,20 @@ judge_moved(Listing *listing, const PfaMirrorRecord *record,
 											&row->scan.key.isnull);
 }
 
+/* Whether one of the texts can be among those that the change gives a column. */
+static bool
+can_be_among(const PfaCondition *condition, uint64 touched)
+{
+	if (condition->texts == NULL)
+		return true;
+	for (int i = 0; i < condition->nvalues; i++)
+	{
+		if ((touched & condition->texts[i]) == condition->texts[i])
+			return true;
+	}
+	return false;
+}
+
 /*
  * Whether a record with these changes can meet the conditions on texts, as far
  * as their masks tell: one of the changes to a column must give it one of the
@@ -217,14 +231,14 @@ can_match(const PfaFilter *filter, const PfaMove *moves, int n)
 		uint64 column = PFA_TOUCHED_COLUMN(
 			pfa_mirror_column_number(condition->column));
 		bool touched = false;
-		bool possible = condition->texts == 0;
+		bool possible = false;
 
 		for (int j = 0; j < n; j++)
 		{
 			if ((moves[j].touched & column) == 0)
 				continue;
 			touched = true;
-			possible |= (moves[j].touched & condition->texts) != 0;
+			possible |= can_be_among(condition, moves[j].touched);
 		}
 		if (touched && !possible)
 			return false;
