@@ -8,6 +8,10 @@
 #                        organizations; make demo-stop removes it
 #   make bench-sync      measure syncs against COPY
 #   make bench-merge     measure pfa_get, pfa_record, drafts against plain SQL
+#   make bench-merge-growth
+#                        the same while the table grows to 10,000,000 records
+#   make stress-merge    100 clients on the same records for five minutes;
+#                        DURATION=60 for another time
 #   make bench-cache     measure cached answers against computed ones
 #   make bench-metrics   measure what counting and a scrape cost
 #   make bench-kpi       measure live KPI and views; SIZE=100000 for fewer records
@@ -47,7 +51,8 @@ override with_llvm = no
 # Goals that are scripts of tools/ need no PGXS: they install what it comes
 # with.
 BENCHES = bench-sync bench-merge bench-kpi bench-metrics bench-cache
-TASKS = check demo demo-stop monitoring-up monitoring-down monitoring-pictures $(BENCHES)
+TASKS = check demo demo-stop monitoring-up monitoring-down monitoring-pictures \
+	bench-merge-growth stress-merge $(BENCHES)
 
 PG_CONFIG ?= pg_config
 ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
@@ -62,6 +67,12 @@ demo-stop:
 
 monitoring-up monitoring-down monitoring-pictures: monitoring-%:
 	tools/monitoring $*
+
+bench-merge-growth:
+	tools/bench_merge growth
+
+stress-merge:
+	tools/stress_merge
 
 $(BENCHES): bench-%:
 	tools/bench_$*

@@ -20,7 +20,7 @@ COMMENT ON COLUMN @extschema@.pfa_user_organization.role IS 'viewer reads, edito
 CREATE FUNCTION @extschema@.pfa_touched_columns(delta jsonb) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'pfa_touched_columns';
-COMMENT ON FUNCTION @extschema@.pfa_touched_columns(jsonb) IS 'the columns of pfa_mirror whose merged value can differ by a delta, one bit a column';
+COMMENT ON FUNCTION @extschema@.pfa_touched_columns(jsonb) IS 'the columns of pfa_mirror whose merged value can differ by a delta, one bit a column, and in the low 32 bits a digest of the texts it gives them';
 REVOKE ALL ON FUNCTION @extschema@.pfa_touched_columns(jsonb) FROM PUBLIC;
 
 CREATE SEQUENCE @extschema@.pfa_modification_id_seq;
@@ -54,7 +54,7 @@ COMMENT ON COLUMN @extschema@.pfa_modification.base_version IS 'pfa_mirror.versi
 COMMENT ON COLUMN @extschema@.pfa_modification.version IS 'grows by one at each change of the modification';
 COMMENT ON COLUMN @extschema@.pfa_modification.sync_state IS 'modified (a draft), pending_sync (committed), syncing, synced, conflict or error';
 COMMENT ON COLUMN @extschema@.pfa_modification.committed_at IS 'committed changes of a record follow one another in this order';
-COMMENT ON COLUMN @extschema@.pfa_modification.touched IS 'columns of pfa_mirror whose merged value can differ by this change, one bit a column';
+COMMENT ON COLUMN @extschema@.pfa_modification.touched IS 'columns of pfa_mirror whose merged value can differ by this change, one bit a column, and in the low 32 bits a digest of the texts it gives them';
 COMMENT ON SEQUENCE @extschema@.pfa_modification_id_seq IS 'numbers of modifications';
 
 -- Found by these names from C, see src/catalog/relations.c.
@@ -62,13 +62,13 @@ CREATE UNIQUE INDEX pfa_modification_draft
     ON @extschema@.pfa_modification (organization_id, user_id, pfa_id)
     WHERE sync_state = 'modified';
 CREATE INDEX pfa_modification_draft_touched
-    ON @extschema@.pfa_modification (organization_id, user_id, touched)
+    ON @extschema@.pfa_modification (organization_id, user_id, touched) INCLUDE (pfa_id)
     WHERE sync_state = 'modified';
 CREATE INDEX pfa_modification_committed
     ON @extschema@.pfa_modification (organization_id, pfa_id, committed_at, modification_id)
     WHERE sync_state <> 'modified';
 CREATE INDEX pfa_modification_committed_touched
-    ON @extschema@.pfa_modification (organization_id, touched)
+    ON @extschema@.pfa_modification (organization_id, touched) INCLUDE (pfa_id)
     WHERE sync_state IN ('pending_sync', 'syncing', 'conflict', 'error');
 CREATE INDEX idx_pfa_modification_sync_state
     ON @extschema@.pfa_modification (organization_id, sync_state)

@@ -99,6 +99,7 @@ COMMENT ON FUNCTION @extschema@.pfa_merged_row(text, text) IS 'one record as the
 REVOKE ALL ON FUNCTION @extschema@.pfa_merged_row(text, text) FROM PUBLIC;
 
 -- Records without modifications come from the mirror, with all its indexes.
+-- Each arm of an OR has a partial index of its own.
 CREATE VIEW @extschema@.pfa_merged_live WITH (security_invoker = true) AS
     SELECT m.organization_id, m.pfa_id, m.data, 'pristine'::text AS sync_state,
         NULL::timestamptz AS modified_at, NULL::text AS modified_by,
@@ -111,8 +112,8 @@ CREATE VIEW @extschema@.pfa_merged_live WITH (security_invoker = true) AS
     WHERE NOT EXISTS (
         SELECT FROM @extschema@.pfa_modification AS d
         WHERE d.organization_id = m.organization_id AND d.pfa_id = m.pfa_id
-            AND (d.sync_state <> 'modified'
-                OR d.user_id = (SELECT @extschema@.pfa_current_user_id())))
+            AND (d.sync_state <> 'modified' OR d.sync_state = 'modified'
+                AND d.user_id = (SELECT @extschema@.pfa_current_user_id())))
     UNION ALL
     SELECT d.organization_id, d.pfa_id, r.data, r.sync_state, r.modified_at, r.modified_by,
         r.version, r.synced_at, r.category, r.class, r.source, r.dor, r.area_silo,
@@ -123,8 +124,8 @@ CREATE VIEW @extschema@.pfa_merged_live WITH (security_invoker = true) AS
     FROM (
         SELECT DISTINCT x.organization_id, x.pfa_id
         FROM @extschema@.pfa_modification AS x
-        WHERE x.sync_state <> 'modified'
-            OR x.user_id = (SELECT @extschema@.pfa_current_user_id())) AS d,
+        WHERE x.sync_state <> 'modified' OR x.sync_state = 'modified'
+            AND x.user_id = (SELECT @extschema@.pfa_current_user_id())) AS d,
         LATERAL @extschema@.pfa_merged_row(d.organization_id, d.pfa_id) AS r;
 COMMENT ON VIEW @extschema@.pfa_merged_live IS 'all records of the caller''s organizations as the caller sees them, own drafts and committed changes included';
 REVOKE ALL ON @extschema@.pfa_merged_live FROM PUBLIC;

@@ -205,7 +205,7 @@ compute_costs(PfaMerged *merged, const char *organization_id, uint64 touched)
 	{
 		const PfaMirrorColumn *column = pfa_mirror_cost_column(period);
 
-		if (!(touched & (UINT64CONST(1) << pfa_mirror_column_number(column))))
+		if (!(touched & PFA_TOUCHED_COLUMN(pfa_mirror_column_number(column))))
 			continue;
 		if (fields == NULL)
 			fields = pfa_field_table(organization_id);

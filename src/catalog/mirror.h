@@ -75,20 +75,28 @@ typedef struct PfaMirrorColumn
 extern const PfaMirrorColumn *pfa_mirror_column(const char *key, size_t len);
 
 /*
- * Columns are numbered from 0 here, and columns that a change touches are a
- * mask of these numbers, with PFA_TOUCHED_ANY in each mask of a change.
+ * Columns are numbered from 0 here.  What a change touches is a mask: a bit for
+ * each column whose merged value it can change, PFA_TOUCHED_ANY in each, and in
+ * the lowest bits one or two of PFA_TOUCHED_TEXTS for each text that it gives a
+ * column.  So the mask alone tells of most changes that they cannot meet a
+ * condition on a text.  Masks are stored, in pfa_modification.touched, and do
+ * not depend on machine or version.
  */
 extern const PfaMirrorColumn *pfa_mirror_columns(int *ncolumns);
 extern int pfa_mirror_column_number(const PfaMirrorColumn *column);
 
-#define PFA_TOUCHED_ANY (UINT64CONST(1) << 62)
+#define PFA_TOUCHED_TEXTS          UINT64CONST(0xffffffff)
+#define PFA_TOUCHED_COLUMN(number) (UINT64CONST(1) << (32 + (number)))
+#define PFA_TOUCHED_ANY            (UINT64CONST(1) << 62)
+
+/* The bits of a text in a column. */
+extern uint64 pfa_mirror_text_bits(const PfaMirrorColumn *column, Datum text);
 
 /* The three costs, in the order of PfaPeriod. */
 extern const PfaMirrorColumn *pfa_mirror_cost_column(int period);
 
 /*
- * Columns whose merged value can differ once delta is laid over a record: those
- * of its keys, and costs that a key feeds.
+ * What a delta touches: the columns of its keys, and costs that a key feeds.
  */
 extern uint64 pfa_mirror_touched(const JsonbContainer *delta);
 

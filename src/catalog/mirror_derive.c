@@ -165,11 +165,45 @@ cost_columns(const char *key, size_t len)
 		for (int period = 0; period < PFA_NPERIODS; period++)
 		{
 			if (cost_keys[i].periods & (1 << period))
-				touched |= UINT64CONST(1)
-					<< pfa_mirror_column_number(pfa_mirror_cost_column(period));
+				touched |= PFA_TOUCHED_COLUMN(
+					pfa_mirror_column_number(pfa_mirror_cost_column(period)));
 		}
 	}
 	return touched;
+}
+
+/*
+ * By FNV-1a, which is the same everywhere, and the end of MurmurHash3: texts
+ * that differ at the end alone, as "no. 1" and "no. 2", must not share bits.
+ */
+uint64
+pfa_mirror_text_bits(const PfaMirrorColumn *column, Datum text)
+{
+	struct varlena *value = PG_DETOAST_DATUM_PACKED(text);
+	const char *bytes = VARDATA_ANY(value);
+	uint32 hash = UINT32_C(2166136261) ^
+		(uint32) pfa_mirror_column_number(column);
+
+	for (uint32 i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
+		hash = (hash ^ (unsigned char) bytes[i]) * UINT32_C(16777619);
+	hash = (hash ^ (hash >> 16)) * UINT32_C(0x85ebca6b);
+	hash = (hash ^ (hash >> 13)) * UINT32_C(0xc2b2ae35);
+	hash ^= hash >> 16;
+	return UINT64CONST(1) << (hash & 31) | UINT64CONST(1) << (hash >> 27);
+}
+
+static uint64
+text_bits(const PfaMirrorColumn *column, const PfaJsonbItem *item)
+{
+	JsonbValue value;
+	Datum text;
+	bool isnull;
+
+	if (column->kind != PFA_KIND_TEXT)
+		return 0;
+	pfa_jsonb_get_value(item, &value);
+	text = pfa_mirror_derive_column(column, &value, &isnull);
+	return isnull ? 0 : pfa_mirror_text_bits(column, text);
 }
 
 uint64
@@ -186,7 +220,8 @@ pfa_mirror_touched(const JsonbContainer *delta)
 														  items[i].key_len);
 
 		if (column != NULL)
-			touched |= UINT64CONST(1) << pfa_mirror_column_number(column);
+			touched |= PFA_TOUCHED_COLUMN(pfa_mirror_column_number(column)) |
+				text_bits(column, &items[i]);
 		touched |= cost_columns(items[i].key, items[i].key_len);
 	}
 	pfree(items);

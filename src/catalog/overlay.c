@@ -6,7 +6,9 @@
  * or out of the filter, or to another place in the order?  The column touched
  * answers it: it says which columns a delta can change, and its index is read
  * combination by combination, skipping from one to the next, so that a thousand
- * drafts of dates cost a list by category next to nothing.  And which
+ * drafts of dates cost a list by category next to nothing.  Nor do drafts of
+ * categories cost it much: the index has their records' ids, too, and mostly
+ * enough of the texts to tell them from the one asked for.  And which
  * modifications do the records of this page have?  That is a merge of their
  * ids with an index in the order of ids, with a jump where the gap is wide.
  */
@@ -17,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "catalog/mirror.h"
 #include "catalog/overlay.h"
 
 /* Entries read in vain before the index is asked for the next id instead. */
@@ -256,52 +259,131 @@ pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids, int n,
 	sort_overlays(list);
 }
 
-/*
- * Rows that touch the columns.  An entry that does not stands for all of its
- * combination: the read jumps behind it.
- */
-static void
-add_touching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
-			 uint64 columns)
+/* A read of what touches columns, by an index whose key nkeys is touched. */
+typedef struct Touching
 {
-	pfa_key_int64(&keys[nkeys - 1], nkeys, BTGreaterStrategyNumber, -1);
-	pfa_read_seek_entries(read, keys, nkeys);
-	while (pfa_read_next_entry(read))
-	{
-		int64 touched = DatumGetInt64(pfa_read_entry_value(read, nkeys));
+	PfaRead *read;
+	ScanKeyData keys[3];
+	int nkeys;
+	uint64 columns;
+	uint64 touched; /* of the entry read last */
+} Touching;
 
+static void
+seek_touching(Touching *touching, int64 after)
+{
+	int last = touching->nkeys;
+
+	pfa_key_int64(&touching->keys[last - 1], last, BTGreaterStrategyNumber,
+				  after);
+	pfa_read_seek_entries(touching->read, touching->keys, last);
+}
+
+static void
+begin_touching(Touching *touching, PfaOverlays *overlays, bool drafts,
+			   uint64 columns)
+{
+	touching->columns = columns;
+	touching->nkeys = drafts ? 3 : 2;
+	touching->read = drafts ?
+		open_read(overlays, &overlays->draft_touched,
+				  PFA_REL_MODIFICATION_DRAFT_TOUCHED, 3) :
+		open_read(overlays, &overlays->committed_touched,
+				  PFA_REL_MODIFICATION_COMMITTED_TOUCHED, 2);
+	pfa_key_text(&touching->keys[0], 1, BTEqualStrategyNumber,
+				 overlays->organization);
+	if (drafts)
+		pfa_key_text(&touching->keys[1], 2, BTEqualStrategyNumber,
+					 overlays->user);
+	seek_touching(touching, -1);
+}
+
+/*
+ * The next entry that touches the columns.  One that does not stands for all of
+ * its combination, whatever the texts: the read jumps behind it.
+ */
+static bool
+next_touching(Touching *touching)
+{
+	while (pfa_read_next_entry(touching->read))
+	{
 		CHECK_FOR_INTERRUPTS();
-		if (((uint64) touched & columns) != 0)
-		{
-			if (pfa_read_fetch(read))
-				add_overlay(list, read->slot);
-			continue;
-		}
-		pfa_key_int64(&keys[nkeys - 1], nkeys, BTGreaterStrategyNumber,
-					  touched);
-		pfa_read_seek_entries(read, keys, nkeys);
+		touching->touched = (uint64) DatumGetInt64(
+			pfa_read_entry_value(touching->read, touching->nkeys));
+		if ((touching->touched & touching->columns) != 0)
+			return true;
+		seek_touching(touching,
+					  (int64) (touching->touched | PFA_TOUCHED_TEXTS));
 	}
+	return false;
 }
 
 void
 pfa_overlays_touching(PfaOverlays *overlays, uint64 columns,
 					  PfaOverlayList *list)
 {
-	ScanKeyData keys[3];
+	Touching touching;
 
 	if (columns == 0)
 		return;
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
-	add_touching(list,
-				 open_read(overlays, &overlays->committed_touched,
-						   PFA_REL_MODIFICATION_COMMITTED_TOUCHED, 2),
-				 keys, 2, columns);
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
-	add_touching(list,
-				 open_read(overlays, &overlays->draft_touched,
-						   PFA_REL_MODIFICATION_DRAFT_TOUCHED, 3),
-				 keys, 3, columns);
+	for (int drafts = 0; drafts <= 1; drafts++)
+	{
+		begin_touching(&touching, overlays, drafts == 1, columns);
+		while (next_touching(&touching))
+		{
+			if (pfa_read_fetch(touching.read))
+				add_overlay(list, touching.read->slot);
+		}
+	}
 	sort_overlays(list);
+}
+
+static void
+add_move(PfaMoveList *list, const Touching *touching)
+{
+	PfaMove *move;
+
+	if (list->n == list->room)
+	{
+		list->room = Max(64, list->room * 2);
+		list->items = list->n == 0 ?
+			palloc(sizeof(PfaMove) * list->room) :
+			repalloc(list->items, sizeof(PfaMove) * list->room);
+	}
+	move = &list->items[list->n++];
+	move->id.bytes = copy_text(pfa_read_entry_value(touching->read,
+													touching->nkeys + 1),
+							   &move->id.len);
+	move->touched = touching->touched;
+}
+
+static int
+compare_moves(const void *a, const void *b)
+{
+	const PfaId *x = &((const PfaMove *) a)->id;
+	const PfaId *y = &((const PfaMove *) b)->id;
+
+	return pfa_compare_ids(x->bytes, x->len, y->bytes, y->len);
+}
+
+void
+pfa_overlays_moving(PfaOverlays *overlays, uint64 columns, PfaMoveList *list)
+{
+	Touching touching;
+
+	if (columns == 0)
+		return;
+	for (int drafts = 0; drafts <= 1; drafts++)
+	{
+		begin_touching(&touching, overlays, drafts == 1, columns);
+		while (next_touching(&touching))
+		{
+			if (pfa_read_visible(touching.read))
+				add_move(list, &touching);
+		}
+	}
+	if (list->n > 1)
+		qsort(list->items, list->n, sizeof(PfaMove), compare_moves);
 }
 
 void

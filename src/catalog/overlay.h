@@ -115,6 +115,26 @@ extern void pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids,
 extern void pfa_overlays_touching(PfaOverlays *overlays, uint64 columns,
 								  PfaOverlayList *list);
 
+/*
+ * The same from the indexes alone: of which records they are, and all that they
+ * touch.  By record, in byte order of ids.
+ */
+typedef struct PfaMove
+{
+	PfaId id;
+	uint64 touched;
+} PfaMove;
+
+typedef struct PfaMoveList
+{
+	PfaMove *items;
+	int n;
+	int room;
+} PfaMoveList;
+
+extern void
+pfa_overlays_moving(PfaOverlays *overlays, uint64 columns, PfaMoveList *list);
+
 /* All that the user sees, synced ones too. */
 extern void pfa_overlays_all(PfaOverlays *overlays, PfaOverlayList *list);
 
@@ -139,6 +159,20 @@ pfa_overlay_end(const PfaOverlayList *list, int first)
 		   pfa_compare_ids(list->items[first].pfa_id, list->items[first].id_len,
 						   list->items[end].pfa_id,
 						   list->items[end].id_len) == 0)
+		end++;
+	return end;
+}
+
+/* The same of moves. */
+static inline int
+pfa_move_end(const PfaMoveList *list, int first)
+{
+	const PfaId *id = &list->items[first].id;
+	int end = first + 1;
+
+	while (end < list->n &&
+		   pfa_compare_ids(id->bytes, id->len, list->items[end].id.bytes,
+						   list->items[end].id.len) == 0)
 		end++;
 	return end;
 }

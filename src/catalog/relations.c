@@ -17,7 +17,10 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/visibilitymap.h"
 #include "catalog/pg_collation.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -97,6 +100,7 @@ pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
 			  Snapshot snapshot, int nkeys)
 {
 	read->context = CurrentMemoryContext;
+	read->vmbuffer = InvalidBuffer;
 	read->rel = table_open(pfa_relation_oid(table), AccessShareLock);
 	read->index = index_open(pfa_relation_oid(index), AccessShareLock);
 	read->slot = table_slot_create(read->rel, NULL);
@@ -165,9 +169,23 @@ pfa_read_fetch(PfaRead *read)
 	return index_fetch_heap(read->scan, read->slot);
 }
 
+bool
+pfa_read_visible(PfaRead *read)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(&read->scan->xs_heaptid);
+
+	if (!VM_ALL_VISIBLE(read->rel, block, &read->vmbuffer))
+		return pfa_read_fetch(read);
+	/* What reading the row would have locked, under SERIALIZABLE. */
+	PredicateLockPage(read->rel, block, read->scan->xs_snapshot);
+	return true;
+}
+
 void
 pfa_read_close(PfaRead *read)
 {
+	if (BufferIsValid(read->vmbuffer))
+		ReleaseBuffer(read->vmbuffer);
 	index_endscan(read->scan);
 	ExecDropSingleTupleTableSlot(read->slot);
 	index_close(read->index, AccessShareLock);

@@ -13,6 +13,7 @@
 #include "access/genam.h"
 #include "access/skey.h"
 #include "executor/tuptable.h"
+#include "storage/buf.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
@@ -53,6 +54,7 @@ typedef struct PfaRead
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	MemoryContext context; /* of the scan; a B-tree allocates as it goes */
+	Buffer vmbuffer;       /* of pfa_read_visible */
 } PfaRead;
 
 extern void pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
@@ -63,13 +65,15 @@ extern bool pfa_read_next(PfaRead *read);
 
 /*
  * The same in two steps, after pfa_read_seek_entries: the next entry of the
- * index, and the row that it points to, if there is one for the snapshot.
- * Columns are the index's.
+ * index, and the row that it points to, if there is one for the snapshot; or
+ * only whether there is one, which mostly takes no look at the table.  Columns
+ * are the index's.
  */
 extern void pfa_read_seek_entries(PfaRead *read, ScanKey keys, int nkeys);
 extern bool pfa_read_next_entry(PfaRead *read);
 extern Datum pfa_read_entry_value(PfaRead *read, int column);
 extern bool pfa_read_fetch(PfaRead *read);
+extern bool pfa_read_visible(PfaRead *read);
 
 extern void pfa_read_close(PfaRead *read);
 

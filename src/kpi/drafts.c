@@ -59,8 +59,8 @@ find_columns(Drafts *drafts)
 			if (columns[j].attno == kpi_columns[i])
 			{
 				drafts->columns[i] = &columns[j];
-				drafts->masks[i] = UINT64CONST(1)
-					<< pfa_mirror_column_number(&columns[j]);
+				drafts->masks[i] = PFA_TOUCHED_COLUMN(
+					pfa_mirror_column_number(&columns[j]));
 			}
 		}
 	}

@@ -130,8 +130,8 @@ add_condition(PfaFilter *filter, const char *key, PfaFilterOp op, int nvalues)
 	condition->op = op;
 	condition->nvalues = nvalues;
 	condition->values = palloc(sizeof(Datum) * nvalues);
-	filter->columns |= UINT64CONST(1)
-		<< pfa_mirror_column_number(condition->column);
+	filter->columns |= PFA_TOUCHED_COLUMN(
+		pfa_mirror_column_number(condition->column));
 	return condition;
 }
 
@@ -144,10 +144,15 @@ parse_text(PfaFilter *filter, const char *name, const char *key,
 									  item, &n);
 	PfaCondition *condition = add_condition(filter, key, PFA_FILTER_EQ, n);
 
+	condition->texts = palloc(sizeof(uint64) * n);
 	for (int i = 0; i < n; i++)
+	{
 		condition->values[i] = PointerGetDatum(
 			cstring_to_text_with_len(strings[i].val.string.val,
 									 strings[i].val.string.len));
+		condition->texts[i] = pfa_mirror_text_bits(condition->column,
+												   condition->values[i]);
+	}
 }
 
 static void
@@ -198,6 +203,34 @@ parse_state(PfaFilter *filter, const char *name, const PfaJsonbItem *item)
 	filter->columns |= PFA_TOUCHED_ANY;
 }
 
+static bool
+is_ascii(const char *text, uint32 len)
+{
+	for (uint32 i = 0; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(text[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Between ASCII texts the locale has no say: in Turkish, I is not i. */
+static void
+set_search_ascii(PfaFilter *filter, const PfaJsonbItem *item)
+{
+	char *lower;
+
+	filter->search_ascii = filter->search;
+	filter->search_ascii_len = filter->search_len;
+	if (!is_ascii(item->value, item->len))
+		return;
+	lower = pnstrdup(item->value, item->len);
+	for (char *p = lower; *p != '\0'; p++)
+		*p = (char) pg_ascii_tolower((unsigned char) *p);
+	filter->search_ascii = lower;
+	filter->search_ascii_len = item->len;
+}
+
 static void
 parse_search(PfaFilter *filter, const char *name, const PfaJsonbItem *item)
 {
@@ -208,6 +241,7 @@ parse_search(PfaFilter *filter, const char *name, const PfaJsonbItem *item)
 		return; /* part of any text */
 	filter->search = str_tolower(item->value, item->len, DEFAULT_COLLATION_OID);
 	filter->search_len = strlen(filter->search);
+	set_search_ascii(filter, item);
 	filter->columns |= PFA_TOUCHED_ANY;
 }
 
@@ -311,17 +345,6 @@ pfa_condition_matches(const PfaCondition *condition, Datum value, bool isnull)
 
 /* ---- searching ---- */
 
-static bool
-is_ascii(const char *text, uint32 len)
-{
-	for (uint32 i = 0; i < len; i++)
-	{
-		if (IS_HIGHBIT_SET(text[i]))
-			return false;
-	}
-	return true;
-}
-
 /* Whether needle, in lower case, is in text; fold lowers ASCII letters. */
 static bool
 contains(const char *text, uint32 len, const char *needle, uint32 needle_len,
@@ -349,7 +372,8 @@ search_text(const PfaFilter *filter, const char *text, uint32 len)
 	bool found;
 
 	if (is_ascii(text, len))
-		return contains(text, len, filter->search, filter->search_len, true);
+		return contains(text, len, filter->search_ascii,
+						filter->search_ascii_len, true);
 	lower = str_tolower(text, len, DEFAULT_COLLATION_OID);
 	found = contains(lower, strlen(lower), filter->search, filter->search_len,
 					 false);

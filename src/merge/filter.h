@@ -26,6 +26,7 @@ typedef struct PfaCondition
 	PfaFilterOp op;
 	int nvalues;
 	Datum *values; /* text, date or boolean, as the column */
+	uint64 *texts; /* bits of each, see mirror.h; NULL: no texts */
 } PfaCondition;
 
 #define PFA_MAX_CONDITIONS 16
@@ -37,6 +38,8 @@ typedef struct PfaFilter
 	uint32 states;      /* a bit each PfaSyncState; 0: any */
 	const char *search; /* in lower case, or NULL */
 	uint32 search_len;
+	const char *search_ascii; /* the same for texts that are all ASCII */
+	uint32 search_ascii_len;
 	uint64 columns; /* changes of these matter, see
 								 * pfa_mirror_touched */
 } PfaFilter;

@@ -56,13 +56,17 @@ typedef struct Listing
 	bool has_after;
 
 	/* records with overlays that move them, by id */
-	PfaOverlayList moving;
 	PfaId *moved;
 	int nmoved;
+
+	/* those of them that the filter may let through */
+	PfaId *candidates;
+	int ncandidates;
 
 	/* those of them that the filter lets through, in order */
 	Row *passed;
 	int npassed;
+	int nelsewhere; /* and that are on other pages: not among passed */
 
 	Row *rows; /* one more than the page has, if there is one */
 	int nrows;
@@ -77,8 +81,8 @@ moving_columns(const PfaPageRequest *request)
 	uint64 columns = request->filter.columns;
 
 	if (request->sort.column != NULL)
-		columns |= UINT64CONST(1)
-			<< pfa_mirror_column_number(request->sort.column);
+		columns |= PFA_TOUCHED_COLUMN(
+			pfa_mirror_column_number(request->sort.column));
 	return columns;
 }
 
@@ -93,42 +97,51 @@ top_state(const PfaOverlay *layers, int nlayers)
 	return layers[top].state;
 }
 
-/*
- * Whether the record's overlays alone rule it out, so that it need not be read:
- * the topmost value of a column is the merged one.
- */
-static bool
-ruled_out(const PfaFilter *filter, const PfaOverlay *layers, int nlayers)
+typedef enum Verdict
 {
+	VERDICT_NO,
+	VERDICT_OPEN, /* the record has to be read */
+	VERDICT_YES
+} Verdict;
+
+/*
+ * What a record's overlays alone say of whether it passes, if there is one: the
+ * topmost value of a column is the merged one.
+ */
+static Verdict
+judge_overlays(const PfaFilter *filter, const PfaOverlay *layers, int nlayers)
+{
+	Verdict verdict = filter->search == NULL ? VERDICT_YES : VERDICT_OPEN;
+
 	/* With a filter by state all overlays are here. */
 	if (filter->states != 0 &&
 		!pfa_filter_state(filter, top_state(layers, nlayers)))
-		return true;
+		return VERDICT_NO;
 	for (int i = 0; i < filter->nconditions; i++)
 	{
 		const PfaCondition *condition = &filter->conditions[i];
 		const char *key = condition->column->key;
+		JsonbValue buffer;
+		JsonbValue *value = NULL;
+		Datum datum;
+		bool isnull;
 
-		for (int j = nlayers - 1; j >= 0; j--)
+		for (int j = nlayers - 1; j >= 0 && value == NULL; j--)
 		{
-			JsonbValue buffer;
-			JsonbValue *value;
-			Datum datum;
-			bool isnull;
-
-			if (layers[j].state == PFA_STATE_SYNCED)
-				continue;
-			value = getKeyJsonValueFromContainer(&layers[j].delta->root, key,
-												 strlen(key), &buffer);
-			if (value == NULL)
-				continue;
-			datum = pfa_mirror_derive_column(condition->column, value, &isnull);
-			if (!pfa_condition_matches(condition, datum, isnull))
-				return true;
-			break;
+			if (layers[j].state != PFA_STATE_SYNCED)
+				value = getKeyJsonValueFromContainer(&layers[j].delta->root,
+													 key, strlen(key), &buffer);
 		}
+		if (value == NULL)
+		{
+			verdict = VERDICT_OPEN;
+			continue;
+		}
+		datum = pfa_mirror_derive_column(condition->column, value, &isnull);
+		if (!pfa_condition_matches(condition, datum, isnull))
+			return VERDICT_NO;
 	}
-	return false;
+	return verdict;
 }
 
 static Datum
@@ -190,35 +203,100 @@ judge_moved(Listing *listing, const PfaMirrorRecord *record,
 											&row->scan.key.isnull);
 }
 
-/* Find the records that are moved; returns those that have to be read. */
-static PfaId *
-find_moved(Listing *listing, int *ncandidates)
+/* Whether one of the texts can be among those that the change gives a column. */
+static bool
+can_be_among(const PfaCondition *condition, uint64 touched)
 {
-	const PfaPageRequest *request = listing->request;
-	PfaOverlayList *moving = &listing->moving;
-	PfaId *candidates;
+	if (condition->texts == NULL)
+		return true;
+	for (int i = 0; i < condition->nvalues; i++)
+	{
+		if ((touched & condition->texts[i]) == condition->texts[i])
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a record with these changes can meet the conditions on texts, as far
+ * as their masks tell: one of the changes to a column must give it one of the
+ * texts.
+ */
+static bool
+can_match(const PfaFilter *filter, const PfaMove *moves, int n)
+{
+	for (int i = 0; i < filter->nconditions; i++)
+	{
+		const PfaCondition *condition = &filter->conditions[i];
+		uint64 column = PFA_TOUCHED_COLUMN(
+			pfa_mirror_column_number(condition->column));
+		bool touched = false;
+		bool possible = false;
+
+		for (int j = 0; j < n; j++)
+		{
+			if ((moves[j].touched & column) == 0)
+				continue;
+			touched = true;
+			possible |= can_be_among(condition, moves[j].touched);
+		}
+		if (touched && !possible)
+			return false;
+	}
+	return true;
+}
+
+static void
+make_room(Listing *listing, int n)
+{
+	listing->moved = palloc(sizeof(PfaId) * Max(n, 1));
+	listing->candidates = palloc(sizeof(PfaId) * Max(n, 1));
+}
+
+static void
+add_moved(Listing *listing, PfaId id, bool candidate)
+{
+	listing->moved[listing->nmoved++] = id;
+	if (candidate)
+		listing->candidates[listing->ncandidates++] = id;
+}
+
+/* With a filter by state: any change gives a record another one. */
+static void
+find_changed(Listing *listing)
+{
+	PfaOverlayList list = {0};
 	int end;
 
-	if (request->filter.states != 0)
-		pfa_overlays_all(&listing->overlays, moving);
-	else
-		pfa_overlays_touching(&listing->overlays, moving_columns(request),
-							  moving);
-	listing->moved = palloc(sizeof(PfaId) * Max(moving->n, 1));
-	candidates = palloc(sizeof(PfaId) * Max(moving->n, 1));
-	*ncandidates = 0;
-	for (int first = 0; first < moving->n; first = end)
+	pfa_overlays_all(&listing->overlays, &list);
+	make_room(listing, list.n);
+	for (int first = 0; first < list.n; first = end)
 	{
-		PfaId id;
+		PfaId id = {list.items[first].pfa_id, list.items[first].id_len};
 
-		end = pfa_overlay_end(moving, first);
-		id.bytes = moving->items[first].pfa_id;
-		id.len = moving->items[first].id_len;
-		listing->moved[listing->nmoved++] = id;
-		if (!ruled_out(&request->filter, &moving->items[first], end - first))
-			candidates[(*ncandidates)++] = id;
+		end = pfa_overlay_end(&list, first);
+		add_moved(listing, id,
+				  judge_overlays(&listing->request->filter, &list.items[first],
+								 end - first) != VERDICT_NO);
 	}
-	return candidates;
+}
+
+static void
+find_moved(Listing *listing)
+{
+	PfaMoveList list = {0};
+	int end;
+
+	pfa_overlays_moving(&listing->overlays, moving_columns(listing->request),
+						&list);
+	make_room(listing, list.n);
+	for (int first = 0; first < list.n; first = end)
+	{
+		end = pfa_move_end(&list, first);
+		add_moved(listing, list.items[first].id,
+				  can_match(&listing->request->filter, &list.items[first],
+							end - first));
+	}
 }
 
 static int
@@ -228,30 +306,63 @@ compare_passed(const void *a, const void *b, void *arg)
 							&((const Row *) b)->scan.key);
 }
 
-/* Read and judge the candidates, each with all overlays that it has. */
-static void
-judge_candidates(Listing *listing, const PfaId *candidates, int n)
+/* Whether the record cannot be on the page, by its id. */
+static bool
+is_elsewhere(const Listing *listing, const PfaScanResult *unmoved,
+			 const PfaOverlay *overlay)
 {
+	const PfaSort *sort = &listing->request->sort;
+	PfaSortKey key = {0};
+
+	if (sort->column != NULL)
+		return false;
+	key.id = overlay->pfa_id;
+	key.id_len = overlay->id_len;
+	if (listing->has_after &&
+		pfa_sort_compare(sort, &key, &listing->after) <= 0)
+		return true;
+	return unmoved->nrows > listing->request->page_size &&
+		pfa_sort_compare(sort, &key, &unmoved->rows[unmoved->nrows - 1].key) >
+		0;
+}
+
+/*
+ * Judge the candidates, each with all overlays that it has.  Many pass by what
+ * the user has changed, and are on other pages: these are only counted.
+ */
+static void
+judge_candidates(Listing *listing, const PfaScanResult *unmoved)
+{
+	const PfaFilter *filter = &listing->request->filter;
 	PfaOverlayList list = {0};
 	PfaMirrorReader reader;
-	int first = 0;
+	int end;
 
-	if (n == 0)
+	if (listing->ncandidates == 0)
 		return;
-	pfa_overlays_of_records(&listing->overlays, candidates, n, &list);
+	pfa_overlays_of_records(&listing->overlays, listing->candidates,
+							listing->ncandidates, &list);
 	pfa_mirror_reader_open(&reader, listing->request->organization_id,
 						   listing->snapshot);
-	listing->passed = palloc(sizeof(Row) * n);
-	for (int i = 0; i < n; i++)
+	listing->passed = palloc(sizeof(Row) * listing->ncandidates);
+	for (int first = 0; first < list.n; first = end)
 	{
-		int end = pfa_overlay_end(&list, first);
+		const PfaOverlay *layers = &list.items[first];
 		PfaMirrorRecord record;
+		Verdict verdict;
 
 		CHECK_FOR_INTERRUPTS();
-		if (pfa_mirror_reader_find(&reader, &record, candidates[i].bytes,
-								   candidates[i].len))
-			judge_moved(listing, &record, &list.items[first], end - first);
-		first = end;
+		end = pfa_overlay_end(&list, first);
+		verdict = judge_overlays(filter, layers, end - first);
+		if (verdict == VERDICT_NO)
+			continue;
+		if (verdict == VERDICT_YES && is_elsewhere(listing, unmoved, layers))
+			listing->nelsewhere += pfa_mirror_reader_exists(&reader,
+															layers->pfa_id,
+															layers->id_len);
+		else if (pfa_mirror_reader_find(&reader, &record, layers->pfa_id,
+										layers->id_len))
+			judge_moved(listing, &record, layers, end - first);
 	}
 	pfa_mirror_reader_close(&reader);
 	qsort_arg(listing->passed, listing->npassed, sizeof(Row), compare_passed,
@@ -293,12 +404,11 @@ find_rows(Listing *listing)
 	const PfaPageRequest *request = listing->request;
 	PfaScanRequest scan = {0};
 	PfaScanResult unmoved = {0};
-	PfaId *candidates;
-	int n;
 
-	candidates = find_moved(listing, &n);
-	judge_candidates(listing, candidates, n);
-
+	if (request->filter.states != 0)
+		find_changed(listing);
+	else
+		find_moved(listing);
 	/* All that is not pristine has been moved. */
 	if (pfa_filter_state(&request->filter, PFA_STATE_PRISTINE))
 	{
@@ -312,7 +422,8 @@ find_rows(Listing *listing)
 		scan.snapshot = listing->snapshot;
 		pfa_scan(&scan, &unmoved);
 	}
-	listing->total = unmoved.matching + listing->npassed;
+	judge_candidates(listing, &unmoved);
+	listing->total = unmoved.matching + listing->npassed + listing->nelsewhere;
 	mix(listing, &unmoved);
 }
 

@@ -40,6 +40,30 @@ pfa_mirror_reader_open(PfaMirrorReader *reader, const char *organization_id,
 				  2);
 }
 
+static void
+set_keys(const PfaMirrorReader *reader, ScanKey keys, const char *id,
+		 uint32 id_len)
+{
+	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, reader->organization);
+	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber,
+				 PointerGetDatum(cstring_to_text_with_len(id, id_len)));
+}
+
+bool
+pfa_mirror_reader_exists(PfaMirrorReader *reader, const char *id, uint32 id_len)
+{
+	ScanKeyData keys[2];
+
+	set_keys(reader, keys, id, id_len);
+	pfa_read_seek_entries(&reader->read, keys, 2);
+	while (pfa_read_next_entry(&reader->read))
+	{
+		if (pfa_read_visible(&reader->read))
+			return true;
+	}
+	return false;
+}
+
 bool
 pfa_mirror_reader_find(PfaMirrorReader *reader, PfaMirrorRecord *record,
 					   const char *id, uint32 id_len)
@@ -47,9 +71,7 @@ pfa_mirror_reader_find(PfaMirrorReader *reader, PfaMirrorRecord *record,
 	TupleTableSlot *slot = reader->read.slot;
 	ScanKeyData keys[2];
 
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, reader->organization);
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber,
-				 PointerGetDatum(cstring_to_text_with_len(id, id_len)));
+	set_keys(reader, keys, id, id_len);
 	pfa_read_seek(&reader->read, keys, 2);
 	if (!pfa_read_next(&reader->read))
 		return false;

@@ -36,6 +36,9 @@ pfa_mirror_reader_open(PfaMirrorReader *reader, const char *organization_id,
 extern bool
 pfa_mirror_reader_find(PfaMirrorReader *reader, PfaMirrorRecord *record,
 					   const char *id, uint32 id_len);
+/* Only whether it has, which mostly takes no look at the table. */
+extern bool pfa_mirror_reader_exists(PfaMirrorReader *reader, const char *id,
+									 uint32 id_len);
 extern void pfa_mirror_reader_close(PfaMirrorReader *reader);
 
 /*

@@ -28,6 +28,7 @@
 #include "access/visibilitymap.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
 #include "lib/binaryheap.h"
@@ -39,6 +40,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -74,10 +77,12 @@ typedef struct MirrorScan
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	Buffer vmbuffer;
-	int last_attno;   /* that is looked at in the heap */
-	bool past;        /* ordered: the cursor is behind us */
-	int nskipped;     /* ordered: excluded ids behind us */
-	binaryheap *best; /* not ordered */
+	MemoryContext caller; /* of the rows that are kept */
+	MemoryContext entry;  /* of what one entry takes */
+	int last_attno;       /* that is looked at in the heap */
+	bool past;            /* ordered: the cursor is behind us */
+	int nskipped;         /* ordered: excluded ids behind us */
+	binaryheap *best;     /* not ordered */
 } MirrorScan;
 
 static bool
@@ -168,14 +173,19 @@ find_condition(const PfaFilter *filter, int attno, bool equal, int from)
 	return NULL;
 }
 
-/* Whether the operators used below are those of the index's column. */
+/*
+ * Whether the operators used below are those of the index's column.  An index
+ * in a collation of its own finds the same texts, if for that collation other
+ * texts are not the same.
+ */
 static bool
 has_default_family(Relation index, int column, PfaKind kind)
 {
 	switch (kind)
 	{
 		case PFA_KIND_TEXT:
-			return index->rd_opfamily[column] == TEXT_BTREE_FAM_OID;
+			return index->rd_opfamily[column] == TEXT_BTREE_FAM_OID &&
+				get_collation_isdeterministic(index->rd_indcollation[column]);
 		case PFA_KIND_DATE:
 			return index->rd_opcintype[column] == DATEOID;
 		case PFA_KIND_BOOLEAN:
@@ -312,6 +322,7 @@ make_path(Path *path, Relation index, const PfaScanRequest *request)
 
 		path->ordered = single && request->sort->column == NULL &&
 			attno == PFA_MIRROR_PFA_ID && index->rd_indoption[column] == 0 &&
+			index->rd_indcollation[column] == C_COLLATION_OID &&
 			has_default_family(index, column, PFA_KIND_TEXT);
 		if (has_default_family(index, column, PFA_KIND_DATE))
 			add_range_keys(path, index, column, filter, attno);
@@ -466,6 +477,7 @@ static void
 copy_row(MirrorScan *scan, const PfaSortKey *key, PfaScanRow *row)
 {
 	Datum *values = scan->slot->tts_values;
+	MemoryContext entry = MemoryContextSwitchTo(scan->caller);
 
 	row->key.id = pnstrdup(key->id, key->id_len);
 	row->key.id_len = key->id_len;
@@ -478,6 +490,7 @@ copy_row(MirrorScan *scan, const PfaSortKey *key, PfaScanRow *row)
 	row->record.synced_at = DatumGetTimestampTz(
 		values[PFA_MIRROR_SYNCED_AT - 1]);
 	row->record.data = DatumGetJsonbPCopy(values[PFA_MIRROR_DATA - 1]);
+	MemoryContextSwitchTo(entry);
 }
 
 static void
@@ -602,15 +615,26 @@ visit_row(MirrorScan *scan, bool page)
 	}
 }
 
+/* In order, ids are of no interest behind the page and the last excluded. */
+static bool
+needs_id(const MirrorScan *scan)
+{
+	const PfaScanRequest *request = scan->request;
+
+	if (scan->path.id_column == 0)
+		return false;
+	if (!scan->path.ordered)
+		return request->nexcluded > 0;
+	return scan->nskipped < request->nexcluded ||
+		scan->result->nrows < request->limit;
+}
+
 static void
 visit_entry(MirrorScan *scan, ItemPointer tid)
 {
-	const PfaScanRequest *request = scan->request;
-	bool page = !scan->path.ordered && request->limit > 0;
+	bool page = !scan->path.ordered && scan->request->limit > 0;
 
-	if (scan->path.id_column != 0 &&
-		(request->nexcluded > 0 ||
-		 (scan->path.ordered && scan->result->nrows < request->limit)))
+	if (needs_id(scan))
 	{
 		PfaSortKey key = {0};
 
@@ -655,7 +679,11 @@ run(MirrorScan *scan)
 	while ((tid = index_getnext_tid(scan->scan, direction)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
+		/* A long text takes memory to be looked at. */
+		MemoryContextSwitchTo(scan->entry);
 		visit_entry(scan, tid);
+		MemoryContextSwitchTo(scan->caller);
+		MemoryContextReset(scan->entry);
 	}
 	index_endscan(scan->scan);
 	index_close(index, AccessShareLock);
@@ -669,6 +697,10 @@ pfa_scan(const PfaScanRequest *request, PfaScanResult *result)
 	scan.request = request;
 	scan.result = result;
 	scan.vmbuffer = InvalidBuffer;
+	scan.caller = CurrentMemoryContext;
+	scan.entry = AllocSetContextCreate(CurrentMemoryContext,
+									   "pfa_vanguard entry",
+									   ALLOCSET_DEFAULT_SIZES);
 	scan.last_attno = last_attno(request);
 	scan.rel = table_open(pfa_relation_oid(PFA_REL_MIRROR), AccessShareLock);
 	scan.slot = table_slot_create(scan.rel, NULL);
@@ -688,4 +720,5 @@ pfa_scan(const PfaScanRequest *request, PfaScanResult *result)
 		ReleaseBuffer(scan.vmbuffer);
 	ExecDropSingleTupleTableSlot(scan.slot);
 	table_close(scan.rel, AccessShareLock);
+	MemoryContextDelete(scan.entry);
 }

@@ -29,7 +29,7 @@
 /* version, flags, column, unused, listing, checksum, length of the value */
 #define CURSOR_HEAD   20
 #define CURSOR_PREFIX "pfa"
-#define MAX_CURSOR    65536
+#define MAX_CURSOR    (16 * 1024 * 1024)
 #define MAX_NUMBER    3000
 
 #define FLAG_DESCENDING 1

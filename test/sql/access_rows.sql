@@ -90,6 +90,22 @@ SELECT pfa_current_user_id();
 COMMIT;
 SELECT pfa_current_user_id();
 RESET pfa_vanguard.user_id;
+-- a plan made for one is run for another, and a cursor stays the one's who opened it
+SET plan_cache_mode = force_generic_plan;
+PREPARE seen_by AS SELECT string_agg(pfa_id || ':' || user_id, ' ' ORDER BY pfa_id, user_id) FROM pfa_modification WHERE sync_state = 'modified';
+BEGIN;
+SET LOCAL pfa_vanguard.user_id = 'regress_pfa_bob';
+EXECUTE seen_by;
+SET LOCAL pfa_vanguard.user_id = 'carl';
+EXECUTE seen_by;
+DECLARE of_carl CURSOR FOR SELECT pfa_id, user_id FROM pfa_modification WHERE sync_state = 'modified';
+FETCH of_carl;
+SET LOCAL pfa_vanguard.user_id = 'regress_pfa_bob';
+FETCH of_carl;
+COMMIT;
+EXECUTE seen_by;
+DEALLOCATE seen_by;
+RESET plan_cache_mode;
 -- who may not speak for others
 SET ROLE regress_pfa_eve;
 SET pfa_vanguard.user_id = 'regress_pfa_bob';
@@ -110,6 +126,12 @@ INSERT INTO pfa_user_organization VALUES ('regress_pfa_eve', 'RIO', 'admin');
 UPDATE pfa_modification SET user_id = 'regress_pfa_eve';
 DELETE FROM pfa_mirror;
 COPY pfa_mirror (organization_id, pfa_id) TO STDOUT;
+SET row_security = off;
+SELECT pfa_id FROM pfa_mirror;
+SELECT pfa_id FROM pfa_merged_live;
+RESET row_security;
+SELECT ctid FROM pfa_mirror FOR UPDATE;
+MERGE INTO pfa_modification m USING pfa_mirror r ON m.pfa_id = r.pfa_id WHEN MATCHED THEN DELETE;
 SELECT nextval('pfa_modification_id_seq');
 -- a function that tells what it sees, called by a cheap operator before the policy
 CREATE FUNCTION pg_temp.tell(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001
