@@ -31,6 +31,9 @@
 #define MAX_WORKERS 256
 #define MAX_BARS    64
 
+/* Syncs that found the disk full wait so long for room. */
+#define DISK_FULL_MS (5 * 60 * 1000)
+
 typedef struct Worker
 {
 	int pid; /* 0: free */
@@ -661,6 +664,59 @@ pfa_database_claims(void)
 	claims = entry == NULL ? 0 : entry->claims;
 	LWLockRelease(lock);
 	return claims;
+}
+
+static void
+set_disk_full(TimestampTz at)
+{
+	PfaDatabase *entry;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_database(MyDatabaseId, true);
+	if (entry != NULL)
+		entry->disk_full_at = at;
+	LWLockRelease(lock);
+}
+
+void
+pfa_database_note_disk_full(void)
+{
+	set_disk_full(GetCurrentTimestamp());
+}
+
+void
+pfa_database_clear_disk_full(void)
+{
+	if (pfa_database_disk_full_at() != 0)
+		set_disk_full(0);
+}
+
+TimestampTz
+pfa_database_disk_full_at(void)
+{
+	PfaDatabase *entry;
+	TimestampTz at;
+
+	if (shared == NULL)
+		return 0;
+	LWLockAcquire(lock, LW_SHARED);
+	entry = find_database(MyDatabaseId, false);
+	at = entry == NULL ? 0 : entry->disk_full_at;
+	LWLockRelease(lock);
+	return at;
+}
+
+bool
+pfa_database_waits_for_room(void)
+{
+	TimestampTz at = pfa_database_disk_full_at();
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* A time ahead dates from before the clock was set back. */
+	return at != 0 && at <= now &&
+		!TimestampDifferenceExceeds(at, now, DISK_FULL_MS);
 }
 
 /* ---- wake-ups ---- */

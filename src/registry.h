@@ -142,6 +142,8 @@ typedef struct PfaDatabase
 	bool dismissed;            /* its workers were asked to leave */
 	TimestampTz waiting_since; /* for a worker; 0: not waiting */
 	uint32 claims;             /* runs that its workers have taken so far */
+	TimestampTz disk_full_at;  /* a sync found no room; 0: not since one
+								  * has completed */
 } PfaDatabase;
 
 /* A copy of entry i, false where it is not in use. */
@@ -163,6 +165,18 @@ extern bool pfa_database_others_wait(Oid database);
 /* This database's workers have taken a run; how many they have taken. */
 extern void pfa_database_note_claim(void);
 extern uint32 pfa_database_claims(void);
+
+/*
+ * A full disk is everybody's: having failed for it once, this database's syncs
+ * wait, as each try would take from others what room there is.  A request tries
+ * at once.
+ */
+extern void pfa_database_note_disk_full(void);
+extern void pfa_database_clear_disk_full(void);
+/* When a sync found the disk full; 0: none since one has completed. */
+extern TimestampTz pfa_database_disk_full_at(void);
+/* Do this database's syncs wait for room? */
+extern bool pfa_database_waits_for_room(void);
 
 /* ---- wake-ups ---- */
 /* Wake this database's scheduler when the transaction commits. */

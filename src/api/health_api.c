@@ -128,6 +128,15 @@ check_syncs(Report *report)
 }
 
 static void
+check_disk(Report *report)
+{
+	if (pfa_database_disk_full_at() != 0)
+		add_check(
+			report, "disk", HEALTH_DOWN,
+			"it is full: syncs wait for room, pfa_sync_now() tries at once");
+}
+
+static void
 check_cache(Report *report)
 {
 	PfaCacheTotals totals;
@@ -174,6 +183,7 @@ pfa_health(PG_FUNCTION_ARGS)
 	{
 		check_processes(&report);
 		check_syncs(&report);
+		check_disk(&report);
 		check_cache(&report);
 		check_alerts(&report);
 	}

@@ -111,6 +111,8 @@ PFA_API_FUNCTION(pfa_sync_now, PFA_ENDPOINT_SYNC_NOW)
 			NOTICE,
 			(errmsg(
 				"nothing is synced before setting \"pfa_vanguard.enabled\" is on")));
+	/* Whoever asks may just have made room. */
+	pfa_database_clear_disk_full();
 	pfa_wake_scheduler_at_commit();
 	return (Datum) 0;
 }

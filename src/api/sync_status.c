@@ -178,6 +178,8 @@ no_scheduler(const Server *server)
 		return "no workers: this database is a template";
 	if (!server->scheduler)
 		return "waiting for the scheduler of this database to start";
+	if (pfa_database_waits_for_room())
+		return "the disk is full, pfa_sync_now() tries at once";
 	return NULL;
 }
 

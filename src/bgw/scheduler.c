@@ -118,6 +118,7 @@ static int
 look(long *wait)
 {
 	TimestampTz next;
+	bool enabled = pfa_guc_enabled && !pfa_database_waits_for_room();
 	int queued;
 	int reaped;
 
@@ -127,8 +128,8 @@ look(long *wait)
 	reaped = pfa_run_reap();
 	while (reaped-- > 0)
 		pfa_metrics_process_restarted(PFA_PROCESS_SYNC, MyDatabaseId);
-	queued = pfa_guc_enabled ? pfa_schedule_due() : 0;
-	next = pfa_guc_enabled ? pfa_schedule_next_due() : DT_NOEND;
+	queued = enabled ? pfa_schedule_due() : 0;
+	next = enabled ? pfa_schedule_next_due() : DT_NOEND;
 	pfa_worker_end_transaction();
 	if (next != DT_NOEND)
 		*wait = Min(*wait,

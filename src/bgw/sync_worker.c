@@ -44,7 +44,7 @@ claim(void)
 static bool
 is_wanted(void)
 {
-	return pfa_guc_enabled &&
+	return pfa_guc_enabled && !pfa_database_waits_for_room() &&
 		pfa_worker_rank(PFA_WORKER_SYNC) < pfa_guc_max_concurrent_syncs;
 }
 

@@ -729,6 +729,7 @@ perform(PfaRunState *state, PfaRun *run, bool with_helper)
 	pg_atomic_write_u32(&state->slot->phase, PFA_PHASE_FINISHING);
 	ending.run_usecs = GetCurrentTimestamp() - run->requested_at;
 	pfa_run_transaction(state, false, finish_completed, &ending);
+	pfa_database_clear_disk_full();
 	count_run(state, run, &ending, 0);
 }
 
@@ -741,6 +742,9 @@ record_failure(PfaRunState *state, const PfaRun *run, const ErrorData *edata)
 {
 	Ending ending = {0};
 
+	/* First: there may be no room for the record either. */
+	if (edata->sqlerrcode == ERRCODE_DISK_FULL)
+		pfa_database_note_disk_full();
 	ending.outcome = edata->sqlerrcode == ERRCODE_QUERY_CANCELED ?
 		PFA_OUTCOME_CANCELLED :
 		edata->sqlerrcode == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ?

@@ -1,6 +1,7 @@
 # A full disk (S3), by a library that has files below a directory not grow:
 #  - under the mirror only: the sync fails and says so, the rest of the database
 #    can be written; no PANIC, no crash, and what was written stays
+#  - what is due waits for a while, a request tries at once; health is down
 #  - it is not tried again in a loop, and the log is not flooded
 #  - with room again the next sync goes on from what is there
 #  - under a whole database, queue and history included: the same
@@ -69,6 +70,11 @@ like(value($node, $db, 'SELECT last_error FROM pfa_sync_status'), qr/No space le
 is(value($node, $db, 'SELECT state FROM pfa_sync_status'), 'backoff', 'it backs off');
 is(value($node, $db, q{SELECT count(*) FROM pfa_event_log WHERE level = 'error' AND message LIKE '%No space%'}), '1',
 	'there is one event');
+is(value($node, $db, q{SELECT concat_ws('|', h->>'status', h->'checks'->'disk'->>'status') FROM pfa_health() h}), 'down|down',
+	'health: down');
+$node->safe_psql($db, q{UPDATE pfa_sync_state SET next_sync_at = now() - interval '1 minute'; SELECT pfa_resume_organization('RIO')});
+is(value($node, $db, 'SELECT reason FROM pfa_sync_status'), 'the disk is full, pfa_sync_now() tries at once',
+	'what is due waits');
 my $requests = requests();
 $node->safe_psql($db, 'CREATE TABLE t AS SELECT generate_series(1, 10000) AS i');
 is(value($node, $db, 'SELECT count(*) FROM t'), '10000', 'other tables can be written');
@@ -81,6 +87,7 @@ $stored = value($node, $db, 'SELECT count(*) FROM pfa_mirror');
 full(0);
 is(run_sync($node, $db, 'RIO'), 'completed', 'with room again it completes');
 compare($node, $db, $sim, 'RIO', 'after the full disk');
+is(value($node, $db, q{SELECT pfa_health()->'checks'->'disk'}), '', 'health: the disk is not full any more');
 is(value($node, $db, 'SELECT rows_inserted FROM pfa_sync_run ORDER BY run_id DESC LIMIT 1'), 4000 - $stored,
 	'and has written only what was not there');
 
