@@ -63,6 +63,8 @@ typedef struct Seal
 	uint8 mac[PG_SHA256_DIGEST_LENGTH];
 } Seal;
 
+#define MAX_SEALED (MAX_VALUE + sizeof(Seal))
+
 typedef struct Shared
 {
 	uint8 secret[SECRET_LEN];
@@ -310,7 +312,7 @@ check_seal(const PfaCacheItem *item, const PfaStamp *stamp, const char *bytes,
 	Seal seal;
 	uint8 mac[PG_SHA256_DIGEST_LENGTH];
 
-	if (len <= sizeof(Seal) + VARHDRSZ || len > MAX_VALUE + sizeof(Seal))
+	if (len <= sizeof(Seal) + VARHDRSZ || len > MAX_SEALED)
 		return reject();
 	memcpy(&seal, bytes, sizeof(seal));
 	if (memcmp(seal.magic, MAGIC, sizeof(seal.magic)) != 0)
@@ -333,10 +335,16 @@ get(const PfaCacheItem *item, const PfaStamp *stamp)
 	Jsonb *value;
 	size_t len;
 
-	add(&command, "GET");
+	/*
+	 * Of a value that somebody else has put there, however large, no more comes
+	 * than shows that it is not ours.
+	 */
+	add(&command, "GETRANGE");
 	add(&command, sealed_key(item->key));
+	add(&command, "0");
+	add_uint64(&command, MAX_SEALED);
 	reply = exchange(&command);
-	if (reply == NULL || reply->type != REDIS_REPLY_STRING)
+	if (reply == NULL || reply->type != REDIS_REPLY_STRING || reply->len == 0)
 		return NULL;
 	if (!check_seal(item, stamp, reply->str, reply->len))
 		return NULL;

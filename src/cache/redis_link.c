@@ -470,18 +470,6 @@ write_commands(void)
 	}
 }
 
-/*
- * Somebody has written this; Redis itself is well.  So it is asked again at
- * once, and what is kept next takes the value's place.
- */
-static bool
-refuse_value(void)
-{
-	disconnect();
-	pfa_cache_count(PFA_CACHE_ERRORS);
-	return false;
-}
-
 static bool
 read_reply(int i)
 {
@@ -499,7 +487,7 @@ read_reply(int i)
 		}
 		len = conn.context->reader->len;
 		if (len > MAX_REPLY)
-			return refuse_value();
+			return fail("sends more than a value can be");
 		/* One that always has more to say has no more time than others. */
 		if (!first && time_left() <= 0)
 			return fail("does not answer within redis_timeout");

@@ -266,11 +266,12 @@ is($node->safe_psql('postgres', "SELECT pfa_get('RIO')"), $page, 'plain values a
 # Calls right and Redis up meanwhile; well again after the cure.
 sub unwell
 {
-	my ($name, $cure) = @_;
-	my $errors = stat_of('errors');
+	my ($name, $cure, $counter) = @_;
+	$counter //= 'errors';
+	my $before = stat_of($counter);
 	my $right = $node->safe_psql('postgres', "SET pfa_vanguard.cache_backend = off; SELECT pfa_get('RIO')");
 	is($node->safe_psql('postgres', "SELECT pfa_get('RIO')"), $right, "$name: the right answer") for 1 .. 2;
-	cmp_ok(stat_of('errors'), '>', $errors, "$name: counted");
+	cmp_ok(stat_of($counter), '>', $before, "$name: counted");
 	is(stat_of('up'), 't', "$name: up");
 	$cure->();
 	ok(hits(), "$name: hits again");
@@ -280,6 +281,8 @@ cli('del pfa:RIO:data:sealed');
 cli('rpush pfa:RIO:data:sealed x');
 # What is kept takes its place, so the first call is the cure.
 unwell('a list instead of a value', sub { });
+cli(q{eval "redis.call('set', KEYS[1], string.rep('x', 20000000)) return 1" 1 pfa:RIO:data:sealed});
+unwell('a huge value', sub { }, 'rejected');
 cli('del pfa:RIO:data:sealed');
 cli('set pfa:RIO:index x');
 unwell('a text instead of an index', sub { change() });
