@@ -90,7 +90,13 @@ read_bytes(int fd, char *buffer)
 		if (n == 0)
 			break;
 		if (n < 0 && errno != EINTR)
+		{
+			int save_errno = errno;
+
+			explicit_bzero(buffer, len);
+			errno = save_errno;
 			return -1;
+		}
 		if (n > 0)
 			len += n;
 	}

@@ -16,7 +16,6 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_collation.h"
@@ -25,7 +24,6 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "storage/bufmgr.h"
-#include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -35,6 +33,7 @@
 #include "catalog/kpi.h"
 #include "catalog/mirror.h"
 #include "catalog/pfa_catalog.h"
+#include "catalog/relations.h"
 #include "compat.h"
 #include "generation.h"
 
@@ -270,7 +269,7 @@ pfa_mirror_scan_begin(PfaMirrorScan *scan, PfaMirror *mirror, const char *lower,
 	scan->mirror = mirror;
 	scan->index = index_open(mirror->pk, AccessShareLock);
 	scan->index_only = has_content_hash(scan->index);
-	scan->visibility = InvalidBuffer;
+	scan->vmbuffer = InvalidBuffer;
 	scan->slot = table_slot_create(mirror->rel, NULL);
 
 	/* The key of the lower bound comes last: seek replaces or adds it. */
@@ -300,27 +299,19 @@ set_row(PfaMirrorScan *scan, Datum id, Datum content_hash)
 	scan->row.content_hash = DatumGetInt64(content_hash);
 }
 
-/*
- * The next entry whose row is visible, as nodeIndexonlyscan.c finds it: on
- * pages that are all visible the row itself is not looked at.
- */
+/* The next row, from the index alone where that is possible. */
 static bool
 next_entry(PfaMirrorScan *scan)
 {
-	Relation rel = scan->mirror->rel;
 	IndexScanDesc desc = scan->scan;
-	ItemPointer tid;
 
-	while ((tid = index_getnext_tid(desc, ForwardScanDirection)) != NULL)
+	while (index_getnext_tid(desc, ForwardScanDirection) != NULL)
 	{
-		BlockNumber block = ItemPointerGetBlockNumber(tid);
 		Datum values[PFA_MIRROR_KEY_NATTS];
 		bool nulls[PFA_MIRROR_KEY_NATTS];
 
-		scan->fetched = !VM_ALL_VISIBLE(rel, block, &scan->visibility);
-		if (!scan->fetched)
-			PredicateLockPage(rel, block, scan->mirror->snapshot);
-		else if (!index_fetch_heap(desc, scan->slot))
+		if (!pfa_entry_visible(desc, scan->slot, &scan->vmbuffer,
+							   &scan->fetched))
 			continue;
 		index_deform_tuple(desc->xs_itup, desc->xs_itupdesc, values, nulls);
 		set_row(scan, values[PFA_MIRROR_PFA_ID - 1],
@@ -380,8 +371,8 @@ void
 pfa_mirror_scan_end(PfaMirrorScan *scan)
 {
 	index_endscan(scan->scan);
-	if (BufferIsValid(scan->visibility))
-		ReleaseBuffer(scan->visibility);
+	if (BufferIsValid(scan->vmbuffer))
+		ReleaseBuffer(scan->vmbuffer);
 	ExecDropSingleTupleTableSlot(scan->slot);
 	index_close(scan->index, NoLock);
 }

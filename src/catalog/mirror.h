@@ -79,8 +79,8 @@ extern const PfaMirrorColumn *pfa_mirror_column(const char *key, size_t len);
  * each column whose merged value it can change, PFA_TOUCHED_ANY in each, and in
  * the lowest bits one or two of PFA_TOUCHED_TEXTS for each text that it gives a
  * column.  So the mask alone tells of most changes that they cannot meet a
- * condition on a text.  Masks are stored, in pfa_modification.touched, and do
- * not depend on machine or version.
+ * condition on a text.  Masks are stored, in the generated column
+ * pfa_modification.touched.
  */
 extern const PfaMirrorColumn *pfa_mirror_columns(int *ncolumns);
 extern int pfa_mirror_column_number(const PfaMirrorColumn *column);
@@ -176,7 +176,7 @@ typedef struct PfaMirrorScan
 	int nkeys;
 	bool index_only; /* rows are read from the index where they can be */
 	bool fetched;    /* the row is in slot */
-	Buffer visibility;
+	Buffer vmbuffer;
 	bool ended;
 	PfaMirrorRow row;
 } PfaMirrorScan;

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "datatype/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -172,24 +173,16 @@ cost_columns(const char *key, size_t len)
 	return touched;
 }
 
-/*
- * By FNV-1a, which is the same everywhere, and the end of MurmurHash3: texts
- * that differ at the end alone, as "no. 1" and "no. 2", must not share bits.
- */
+/* By the server's hash function, which hash indexes keep from changing. */
 uint64
 pfa_mirror_text_bits(const PfaMirrorColumn *column, Datum text)
 {
 	struct varlena *value = PG_DETOAST_DATUM_PACKED(text);
-	const char *bytes = VARDATA_ANY(value);
-	uint32 hash = UINT32_C(2166136261) ^
-		(uint32) pfa_mirror_column_number(column);
+	uint64 hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(value),
+									  VARSIZE_ANY_EXHDR(value),
+									  pfa_mirror_column_number(column));
 
-	for (uint32 i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
-		hash = (hash ^ (unsigned char) bytes[i]) * UINT32_C(16777619);
-	hash = (hash ^ (hash >> 16)) * UINT32_C(0x85ebca6b);
-	hash = (hash ^ (hash >> 13)) * UINT32_C(0xc2b2ae35);
-	hash ^= hash >> 16;
-	return UINT64CONST(1) << (hash & 31) | UINT64CONST(1) << (hash >> 27);
+	return UINT64CONST(1) << (hash & 31) | UINT64CONST(1) << (hash >> 59);
 }
 
 static uint64

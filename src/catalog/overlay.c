@@ -100,18 +100,22 @@ copy_text(Datum value, uint32 *len)
 	return pnstrdup(VARDATA_ANY(source), *len);
 }
 
+/* An array of n items, with room for one more. */
+static void *
+grow(void *items, int n, int *room, Size size)
+{
+	if (n < *room)
+		return items;
+	*room = Max(8, *room * 2);
+	return n == 0 ? palloc(size * *room) : repalloc(items, size * *room);
+}
+
 static void
 add_overlay(PfaOverlayList *list, TupleTableSlot *slot)
 {
 	PfaOverlay *overlay;
 
-	if (list->n == list->room)
-	{
-		list->room = Max(8, list->room * 2);
-		list->items = list->n == 0 ?
-			palloc(sizeof(PfaOverlay) * list->room) :
-			repalloc(list->items, sizeof(PfaOverlay) * list->room);
-	}
+	list->items = grow(list->items, list->n, &list->room, sizeof(PfaOverlay));
 	overlay = &list->items[list->n++];
 	slot_getallattrs(slot);
 	overlay->modification_id = DatumGetInt64(
@@ -343,13 +347,7 @@ add_move(PfaMoveList *list, const Touching *touching)
 {
 	PfaMove *move;
 
-	if (list->n == list->room)
-	{
-		list->room = Max(64, list->room * 2);
-		list->items = list->n == 0 ?
-			palloc(sizeof(PfaMove) * list->room) :
-			repalloc(list->items, sizeof(PfaMove) * list->room);
-	}
+	list->items = grow(list->items, list->n, &list->room, sizeof(PfaMove));
 	move = &list->items[list->n++];
 	move->id.bytes = copy_text(pfa_read_entry_value(touching->read,
 													touching->nkeys + 1),

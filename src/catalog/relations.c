@@ -170,15 +170,25 @@ pfa_read_fetch(PfaRead *read)
 }
 
 bool
+pfa_entry_visible(IndexScanDesc scan, TupleTableSlot *slot, Buffer *vmbuffer,
+				  bool *fetched)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(&scan->xs_heaptid);
+
+	*fetched = !VM_ALL_VISIBLE(scan->heapRelation, block, vmbuffer);
+	if (*fetched)
+		return index_fetch_heap(scan, slot);
+	/* What reading the row would have locked, under SERIALIZABLE. */
+	PredicateLockPage(scan->heapRelation, block, scan->xs_snapshot);
+	return true;
+}
+
+bool
 pfa_read_visible(PfaRead *read)
 {
-	BlockNumber block = ItemPointerGetBlockNumber(&read->scan->xs_heaptid);
+	bool fetched;
 
-	if (!VM_ALL_VISIBLE(read->rel, block, &read->vmbuffer))
-		return pfa_read_fetch(read);
-	/* What reading the row would have locked, under SERIALIZABLE. */
-	PredicateLockPage(read->rel, block, read->scan->xs_snapshot);
-	return true;
+	return pfa_entry_visible(read->scan, read->slot, &read->vmbuffer, &fetched);
 }
 
 void

@@ -75,6 +75,15 @@ extern Datum pfa_read_entry_value(PfaRead *read, int column);
 extern bool pfa_read_fetch(PfaRead *read);
 extern bool pfa_read_visible(PfaRead *read);
 
+/*
+ * Whether the entry that an index scan is on has a row for its snapshot, as
+ * nodeIndexonlyscan.c finds it: on pages that are all visible the row is not
+ * looked at; else, and then *fetched is set, it is in the slot.  The buffer,
+ * of the visibility map, is the caller's to release at the end.
+ */
+extern bool pfa_entry_visible(IndexScanDesc scan, TupleTableSlot *slot,
+							  Buffer *vmbuffer, bool *fetched);
+
 extern void pfa_read_close(PfaRead *read);
 
 /* Keys: column of the index (1 is the first), BT*StrategyNumber. */

@@ -218,17 +218,11 @@ is_ascii(const char *text, uint32 len)
 static void
 set_search_ascii(PfaFilter *filter, const PfaJsonbItem *item)
 {
-	char *lower;
+	bool ascii = is_ascii(item->value, item->len);
 
-	filter->search_ascii = filter->search;
-	filter->search_ascii_len = filter->search_len;
-	if (!is_ascii(item->value, item->len))
-		return;
-	lower = pnstrdup(item->value, item->len);
-	for (char *p = lower; *p != '\0'; p++)
-		*p = (char) pg_ascii_tolower((unsigned char) *p);
-	filter->search_ascii = lower;
-	filter->search_ascii_len = item->len;
+	filter->search_ascii = ascii ? asc_tolower(item->value, item->len) :
+								   filter->search;
+	filter->search_ascii_len = ascii ? item->len : filter->search_len;
 }
 
 static void

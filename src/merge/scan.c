@@ -25,7 +25,6 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/visibilitymap.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
@@ -36,7 +35,6 @@
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
 #include "storage/bufmgr.h"
-#include "storage/predicate.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -411,17 +409,11 @@ index_matches(MirrorScan *scan)
 
 /* Whether the entry's row exists for the snapshot, by the heap if need be. */
 static bool
-is_visible(MirrorScan *scan, ItemPointer tid)
+is_visible(MirrorScan *scan)
 {
-	if (VM_ALL_VISIBLE(scan->rel, ItemPointerGetBlockNumber(tid),
-					   &scan->vmbuffer))
-	{
-		/* What reading the heap would have locked, under SERIALIZABLE. */
-		PredicateLockPage(scan->rel, ItemPointerGetBlockNumber(tid),
-						  scan->request->snapshot);
-		return true;
-	}
-	return index_fetch_heap(scan->scan, scan->slot);
+	bool fetched;
+
+	return pfa_entry_visible(scan->scan, scan->slot, &scan->vmbuffer, &fetched);
 }
 
 /* ---- rows of the heap ---- */
@@ -630,7 +622,7 @@ needs_id(const MirrorScan *scan)
 }
 
 static void
-visit_entry(MirrorScan *scan, ItemPointer tid)
+visit_entry(MirrorScan *scan)
 {
 	bool page = !scan->path.ordered && scan->request->limit > 0;
 
@@ -646,7 +638,7 @@ visit_entry(MirrorScan *scan, ItemPointer tid)
 	}
 	if (page || !scan->path.covers)
 		visit_row(scan, page);
-	else if (index_matches(scan) && is_visible(scan, tid))
+	else if (index_matches(scan) && is_visible(scan))
 		scan->result->matching++;
 }
 
@@ -670,18 +662,17 @@ run(MirrorScan *scan)
 			scan->request->sort->descending ?
 		BackwardScanDirection :
 		ForwardScanDirection;
-	ItemPointer tid;
 
 	scan->scan = pfa_index_beginscan(scan->rel, index, scan->request->snapshot,
 									 scan->path.nkeys);
 	scan->scan->xs_want_itup = true;
 	index_rescan(scan->scan, scan->path.keys, scan->path.nkeys, NULL, 0);
-	while ((tid = index_getnext_tid(scan->scan, direction)) != NULL)
+	while (index_getnext_tid(scan->scan, direction) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		/* A long text takes memory to be looked at. */
 		MemoryContextSwitchTo(scan->entry);
-		visit_entry(scan, tid);
+		visit_entry(scan);
 		MemoryContextSwitchTo(scan->caller);
 		MemoryContextReset(scan->entry);
 	}

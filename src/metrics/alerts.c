@@ -3,10 +3,10 @@
  *	  Alert conditions judged inside the server: see alerts.h.
  *
  * Names, thresholds and durations are those of the Prometheus rules, where
- * there is a metric for them.  Ratios
- * are of what happened within a window, for which a sample of the counters is
- * kept each minute; before a window has passed, it is as long as the process
- * has lived.  No traffic is no condition: every ratio has a least denominator.
+ * there is a metric for them.  Ratios are of what happened within a window, for
+ * which a sample of the counters is kept each minute; before a window has
+ * passed, it is as long as the process has lived.  No traffic is no condition:
+ * every ratio has a least denominator.
  *
  * What holds stands in shared memory with the time since when, so a scheduler
  * that starts anew goes on where the last one was.

@@ -492,6 +492,22 @@ start_page(PfaRunState *state, Page *page)
 	page->fetch = pfa_grid_page_start(state->client, &request);
 }
 
+/* The next slot from *i on of those who read from this server, or NULL. */
+static PfaSlot *
+next_of_server(const PfaRunState *state, int *i)
+{
+	while (pfa_registry_available() && *i < PFA_MAX_SLOTS)
+	{
+		PfaSlot *slot = pfa_slot_by_index((*i)++);
+
+		if (pg_atomic_read_u32(&slot->in_use) &&
+			slot->database == MyDatabaseId &&
+			slot->server_oid == state->source->server_oid)
+			return slot;
+	}
+	return NULL;
+}
+
 /*
  * Have everyone who reads from this server wait: PEMS limits the tenant, not
  * the request.
@@ -499,18 +515,11 @@ start_page(PfaRunState *state, Page *page)
 static void
 pause_server(PfaRunState *state, TimestampTz until)
 {
-	if (pfa_registry_available())
-	{
-		for (int i = 0; i < PFA_MAX_SLOTS; i++)
-		{
-			PfaSlot *slot = pfa_slot_by_index(i);
+	PfaSlot *slot;
+	int i = 0;
 
-			if (pg_atomic_read_u32(&slot->in_use) &&
-				slot->database == MyDatabaseId &&
-				slot->server_oid == state->source->server_oid)
-				pg_atomic_write_u64(&slot->not_before, (uint64) until);
-		}
-	}
+	while ((slot = next_of_server(state, &i)) != NULL)
+		pg_atomic_write_u64(&slot->not_before, (uint64) until);
 	pg_atomic_write_u64(&state->slot->not_before, (uint64) until);
 }
 
@@ -518,17 +527,12 @@ pause_server(PfaRunState *state, TimestampTz until)
 static void
 join_pause(PfaRunState *state)
 {
+	PfaSlot *slot;
 	uint64 until = 0;
+	int i = 0;
 
-	for (int i = 0; pfa_registry_available() && i < PFA_MAX_SLOTS; i++)
-	{
-		PfaSlot *slot = pfa_slot_by_index(i);
-
-		if (pg_atomic_read_u32(&slot->in_use) &&
-			slot->database == MyDatabaseId &&
-			slot->server_oid == state->source->server_oid)
-			until = Max(until, pg_atomic_read_u64(&slot->not_before));
-	}
+	while ((slot = next_of_server(state, &i)) != NULL)
+		until = Max(until, pg_atomic_read_u64(&slot->not_before));
 	pg_atomic_write_u64(&state->slot->not_before, until);
 }
 
