@@ -14,7 +14,7 @@ my $sim = simulator('--orgs', 'RIO:3000,LIMA:3000,QUITO:3000', '--seed', '3');
 my @orgs = qw(RIO LIMA QUITO);
 
 setting($node, 'pfa_vanguard.max_concurrent_syncs', 3);
-add_source($node, 'postgres', $sim, 'pems', q{page_size '500', timeout '60'});
+add_source($node, 'postgres', $sim, 'pems', q{page_size '500', timeout '60', max_retries '20'});
 sim($sim, "fault?kind=$_") for 'hang&org=RIO', 'drip&n=200&ms=20&org=LIMA',
   'status&code=503&org=QUITO';
 $node->safe_psql('postgres',

@@ -96,7 +96,7 @@ source('QUOTA', "page_size '10', max_retries '1'");
 sim($sim, "fault?kind=$_->[2]&org=$_->[0]") for @cases;
 sim($sim, 'fault?kind=status&code=429&retry_after=99999999&org=FAR');
 sim($sim, 'fault?kind=status&code=429&retry_after_date=864000&org=FARDATE');
-sim($sim, 'fault?kind=quota&n=3&ms=1000&retry_after=1&org=QUOTA');
+sim($sim, 'fault?kind=quota&n=1&ms=1000&retry_after=1&org=QUOTA');
 add_at(undef, @names, qw(FAR FARDATE QUOTA));
 ok(ended(@names, 'QUOTA'), 'all runs end');
 
