@@ -16,6 +16,7 @@
 
 #include "cache/backend.h"
 #include "guc.h"
+#include "memory.h"
 
 typedef struct Shared
 {
@@ -134,6 +135,7 @@ timed_get(const PfaCacheBackend *backend, const PfaCacheItem *item,
 	instr_time start;
 	Jsonb *value;
 
+	pfa_keep_memory();
 	INSTR_TIME_SET_CURRENT(start);
 	value = backend->get(item, stamp);
 	count_duration(PFA_CACHE_GET, start);

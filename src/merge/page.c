@@ -11,10 +11,6 @@
  */
 #include "postgres.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 #include "access/stratnum.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -28,13 +24,10 @@
 #include "catalog/merged.h"
 #include "catalog/mirror.h"
 #include "catalog/relations.h"
+#include "memory.h"
 #include "merge/page.h"
 #include "merge/record.h"
 #include "merge/scan.h"
-
-/* Largest allocation, and free memory in all, that malloc keeps; bytes. */
-#define KEPT_BLOCK  (1024 * 1024)
-#define KEPT_MEMORY (4 * 1024 * 1024)
 
 /* Attribute number of pfa_sync_state. */
 #define STATE_LAST_SUCCESS 3
@@ -597,29 +590,6 @@ make_answer(Listing *listing, int nrows, const char *next)
 	return answer;
 }
 
-/*
- * Have malloc keep what a page takes, from now on in this process.
- *
- * An answer of 100 records passes through half a dozen buffers of 100 to 300
- * kB, the largest of them in jsonb_out and the protocol.  By default glibc
- * returns memory of this size to the kernel whenever it is freed, and has it
- * faulted in page by page again in the next call: more than a hundred faults, which
- * cost as much as the rest of the call.
- */
-static void
-keep_memory(void)
-{
-#ifdef __GLIBC__
-	static bool done = false;
-
-	if (done)
-		return;
-	(void) mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK);
-	(void) mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
-	done = true;
-#endif
-}
-
 Jsonb *
 pfa_page_get(const PfaPageRequest *request)
 {
@@ -628,7 +598,7 @@ pfa_page_get(const PfaPageRequest *request)
 	char *next = NULL;
 	int nrows;
 
-	keep_memory();
+	pfa_keep_memory();
 	listing.request = request;
 	listing.snapshot = GetActiveSnapshot();
 	listing.has_after = request->cursor != NULL;
