@@ -28,6 +28,9 @@
 	pg_foreign_server_aclcheck((server), (role), (mode))
 #endif
 
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif

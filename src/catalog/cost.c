@@ -13,6 +13,7 @@
 #include "utils/numeric.h"
 
 #include "catalog/cost.h"
+#include "compat.h"
 
 /* numeric.c: the stored form of a number with up to 63 digits of fraction */
 #define NUMERIC_IS_SHORT       0x8000
