@@ -123,9 +123,11 @@ for ([ 'api', $users ], [ $superuser, $writer ])
 }
 is($node->safe_psql('postgres', "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'"), '0', 'no deadlock');
 # An autovacuum worker that starts while the one before it ends may find no
-# place; a client that found none would have failed.
-my $log = slurp_file($node->logfile) =~ s/^.*FATAL:  sorry, too many clients already$//mgr;
-is(join("\n", $log =~ /^.*(?:deadlock detected|terminated by signal|PANIC:|FATAL:|ERROR:).*$/mg), '', 'no error in the log');
+# place; a client that found none would have failed.  And it makes way for
+# whoever needs the table that it is about to truncate.
+my @wrong = grep { !/sorry, too many clients already$|canceling autovacuum task$/ }
+  slurp_file($node->logfile) =~ /^.*(?:deadlock detected|terminated by signal|PANIC:|FATAL:|ERROR:).*$/mg;
+is(join("\n", @wrong), '', 'no error in the log');
 is($differences, 0, "the KPI were right throughout ($looks looks)");
 
 # 2
