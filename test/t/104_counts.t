@@ -36,8 +36,8 @@ sub sync
 
 # ---- first sync ----
 
-# Slow pages, so that the second worker has something to do.
-sim($sim, 'fault?kind=latency&ms=30');
+# Pages so slow that the second worker starts before the first has read them all.
+sim($sim, 'fault?kind=latency&ms=300');
 add_organizations($node, 'postgres', 'pems', 'RIO');
 is(last_run($node, 'postgres', 'RIO', $counts),
 	'completed full seen 6000 total 6000 ins 5997 upd 0 del 0 same 0 rej 3', 'first sync, by two workers');
