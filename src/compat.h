@@ -59,6 +59,26 @@
 	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* Descent to a leaf; the callers include access/nbtree.h themselves. */
+#if PG_VERSION_NUM >= 170000
+#define pfa_bt_search(index, rel, key, buffer, snapshot) \
+	_bt_search((index), (rel), (key), (buffer), BT_READ)
+#elif PG_VERSION_NUM >= 160000
+#define pfa_bt_search(index, rel, key, buffer, snapshot) \
+	_bt_search((index), (rel), (key), (buffer), BT_READ, (snapshot))
+#else
+#define pfa_bt_search(index, rel, key, buffer, snapshot) \
+	_bt_search((index), (key), (buffer), BT_READ, (snapshot))
+#endif
+
+/* old_snapshot_threshold went with 17. */
+#if PG_VERSION_NUM >= 170000
+#define pfa_test_for_old_snapshot(snapshot, rel, page) ((void) (page))
+#else
+#define pfa_test_for_old_snapshot(snapshot, rel, page) \
+	TestForOldSnapshot((snapshot), (rel), (page))
+#endif
+
 /* Number of the running transaction among those of this process. */
 #if PG_VERSION_NUM >= 170000
 #define pfa_local_transaction() (MyProc->vxid.lxid)

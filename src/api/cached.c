@@ -25,7 +25,7 @@
 
 #include "api/cached.h"
 #include "catalog/cache_watch.h"
-#include "catalog/relations.h"
+#include "catalog/read.h"
 
 #define DATA_TTL_MS        (300 * INT64CONST(1000))
 #define STATS_TTL_MS       (300 * INT64CONST(1000))
@@ -72,16 +72,13 @@ static bool
 has_drafts(const char *organization_id, const char *user_id)
 {
 	PfaRead read;
-	ScanKeyData keys[2];
+	NullableDatum key[] = {pfa_string_value(organization_id),
+						   pfa_string_value(user_id)};
 	bool found;
 
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(organization_id));
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber,
-				 CStringGetTextDatum(user_id));
 	pfa_read_open(&read, PFA_REL_MODIFICATION, PFA_REL_MODIFICATION_DRAFT,
-				  GetActiveSnapshot(), 2);
-	pfa_read_seek(&read, keys, 2);
+				  GetActiveSnapshot());
+	pfa_read_seek(&read, key, lengthof(key));
 	found = pfa_read_next(&read);
 	pfa_read_close(&read);
 	return found;

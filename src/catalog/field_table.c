@@ -24,7 +24,7 @@
 
 #include "catalog/cost.h"
 #include "catalog/field_table.h"
-#include "catalog/relations.h"
+#include "catalog/read.h"
 #include "registry.h"
 
 /* Attribute numbers of pfa_field_mapping. */
@@ -182,7 +182,7 @@ find_field(const PfaFieldTable *table, const char *key, uint32 len)
 
 /* Rows of the key that is set; those that are known by then are kept. */
 static void
-add_rows(PfaFieldTable *table, PfaRead *read, ScanKey key)
+add_rows(PfaFieldTable *table, PfaRead *read, const NullableDatum *key)
 {
 	pfa_read_seek(read, key, 1);
 	while (pfa_read_next(read))
@@ -216,18 +216,13 @@ load_table(PfaFieldTable *table, const char *organization_id)
 {
 	Snapshot snapshot;
 	PfaRead read;
-	ScanKeyData own;
-	ScanKeyData defaults;
+	NullableDatum own = pfa_string_value(organization_id);
+	NullableDatum defaults = {(Datum) 0, true};
 
 	memset(table, 0, sizeof(*table));
 	snapshot = RegisterSnapshot(GetCatalogSnapshot(known.relid));
-	pfa_key_text(&own, 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(organization_id));
-	ScanKeyEntryInitialize(&defaults, SK_ISNULL | SK_SEARCHNULL, 1,
-						   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid,
-						   (Datum) 0);
 	pfa_read_open(&read, PFA_REL_FIELD_MAPPING, PFA_REL_FIELD_MAPPING_KEY,
-				  snapshot, 1);
+				  snapshot);
 	add_rows(table, &read, &own);
 	add_rows(table, &read, &defaults);
 	pfa_read_close(&read);

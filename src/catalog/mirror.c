@@ -33,7 +33,7 @@
 #include "catalog/kpi.h"
 #include "catalog/mirror.h"
 #include "catalog/pfa_catalog.h"
-#include "catalog/relations.h"
+#include "catalog/read.h"
 #include "compat.h"
 #include "generation.h"
 

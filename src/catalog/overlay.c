@@ -14,7 +14,6 @@
  */
 #include "postgres.h"
 
-#include "access/stratnum.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -39,8 +38,8 @@ pfa_overlays_open(PfaOverlays *overlays, const char *organization_id,
 				  const char *user_id, Snapshot snapshot)
 {
 	memset(overlays, 0, sizeof(*overlays));
-	overlays->organization = CStringGetTextDatum(organization_id);
-	overlays->user = CStringGetTextDatum(user_id);
+	overlays->organization = pfa_string_value(organization_id);
+	overlays->user = pfa_string_value(user_id);
 	overlays->snapshot = snapshot;
 	overlays->context = CurrentMemoryContext;
 }
@@ -53,21 +52,20 @@ pfa_overlays_close(PfaOverlays *overlays)
 
 	for (int i = 0; i < lengthof(reads); i++)
 	{
-		if (reads[i]->scan != NULL)
+		if (reads[i]->rel != NULL)
 			pfa_read_close(reads[i]);
 	}
 }
 
 static PfaRead *
-open_read(PfaOverlays *overlays, PfaRead *read, PfaRelation index, int nkeys)
+open_read(PfaOverlays *overlays, PfaRead *read, PfaRelation index)
 {
 	MemoryContext caller;
 
-	if (read->scan == NULL)
+	if (read->rel == NULL)
 	{
 		caller = MemoryContextSwitchTo(overlays->context);
-		pfa_read_open(read, PFA_REL_MODIFICATION, index, overlays->snapshot,
-					  nkeys);
+		pfa_read_open(read, PFA_REL_MODIFICATION, index, overlays->snapshot);
 		MemoryContextSwitchTo(caller);
 	}
 	return read;
@@ -95,9 +93,13 @@ static const char *
 copy_text(Datum value, uint32 *len)
 {
 	text *source = DatumGetTextPP(value);
+	char *copy;
 
 	*len = VARSIZE_ANY_EXHDR(source);
-	return pnstrdup(VARDATA_ANY(source), *len);
+	copy = palloc(*len + 1);
+	memcpy(copy, VARDATA_ANY(source), *len);
+	copy[*len] = '\0';
+	return copy;
 }
 
 /* An array of n items, with room for one more. */
@@ -180,45 +182,42 @@ void
 pfa_overlays_of_record(PfaOverlays *overlays, const char *id, uint32 id_len,
 					   PfaOverlayList *list)
 {
-	Datum pfa_id = PointerGetDatum(cstring_to_text_with_len(id, id_len));
-	ScanKeyData keys[3];
+	NullableDatum values[3] = {overlays->organization};
 	PfaRead *read;
 
 	read = open_read(overlays, &overlays->committed,
-					 PFA_REL_MODIFICATION_COMMITTED, 2);
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, pfa_id);
-	pfa_read_seek(read, keys, 2);
+					 PFA_REL_MODIFICATION_COMMITTED);
+	values[1] = pfa_text_value(id, id_len);
+	pfa_read_seek(read, values, 2);
 	add_all(list, read);
 	sort_overlays(list);
 
-	read = open_read(overlays, &overlays->draft, PFA_REL_MODIFICATION_DRAFT, 3);
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
-	pfa_key_text(&keys[2], 3, BTEqualStrategyNumber, pfa_id);
-	pfa_read_seek(read, keys, 3);
+	read = open_read(overlays, &overlays->draft, PFA_REL_MODIFICATION_DRAFT);
+	values[2] = values[1];
+	values[1] = overlays->user;
+	pfa_read_seek(read, values, 3);
 	add_all(list, read);
 }
 
 static void
-seek_id(PfaRead *read, ScanKey keys, int nkeys, const PfaId *id)
+seek_id(PfaRead *read, NullableDatum *values, int nvalues, const PfaId *id)
 {
-	pfa_key_text(&keys[nkeys - 1], nkeys, BTGreaterEqualStrategyNumber,
-				 PointerGetDatum(cstring_to_text_with_len(id->bytes, id->len)));
-	pfa_read_seek_entries(read, keys, nkeys);
+	values[nvalues - 1] = pfa_text_value(id->bytes, id->len);
+	pfa_read_seek_from(read, values, nvalues, false);
 }
 
-/* Merge ids with a read whose last key is that of the id. */
+/* Merge ids with a read whose last value is that of the id. */
 static void
-add_matching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
-			 const PfaId *ids, int n)
+add_matching(PfaOverlayList *list, PfaRead *read, NullableDatum *values,
+			 int nvalues, const PfaId *ids, int n)
 {
 	int i = 0;
 	int passed = 0;
 
-	seek_id(read, keys, nkeys, &ids[0]);
+	seek_id(read, values, nvalues, &ids[0]);
 	while (pfa_read_next_entry(read))
 	{
-		text *id = DatumGetTextPP(pfa_read_entry_value(read, nkeys));
+		text *id = DatumGetTextPP(pfa_read_entry_value(read, nvalues));
 		const char *bytes = VARDATA_ANY(id);
 		uint32 len = VARSIZE_ANY_EXHDR(id);
 
@@ -236,7 +235,7 @@ add_matching(PfaOverlayList *list, PfaRead *read, ScanKey keys, int nkeys,
 		}
 		else if (++passed > ROWS_BEFORE_SEEK)
 		{
-			seek_id(read, keys, nkeys, &ids[i]);
+			seek_id(read, values, nvalues, &ids[i]);
 			passed = 0;
 		}
 	}
@@ -246,29 +245,28 @@ void
 pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids, int n,
 						PfaOverlayList *list)
 {
-	ScanKeyData keys[3];
+	NullableDatum values[3] = {overlays->organization};
 
 	if (n == 0)
 		return;
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
 	add_matching(list,
 				 open_read(overlays, &overlays->committed,
-						   PFA_REL_MODIFICATION_COMMITTED, 2),
-				 keys, 2, ids, n);
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
+						   PFA_REL_MODIFICATION_COMMITTED),
+				 values, 2, ids, n);
+	values[1] = overlays->user;
 	add_matching(list,
 				 open_read(overlays, &overlays->draft,
-						   PFA_REL_MODIFICATION_DRAFT, 3),
-				 keys, 3, ids, n);
+						   PFA_REL_MODIFICATION_DRAFT),
+				 values, 3, ids, n);
 	sort_overlays(list);
 }
 
-/* A read of what touches columns, by an index whose key nkeys is touched. */
+/* A read of what touches columns, by an index whose last key is touched. */
 typedef struct Touching
 {
 	PfaRead *read;
-	ScanKeyData keys[3];
-	int nkeys;
+	NullableDatum values[3];
+	int nvalues;
 	uint64 columns;
 	uint64 touched; /* of the entry read last */
 } Touching;
@@ -276,29 +274,25 @@ typedef struct Touching
 static void
 seek_touching(Touching *touching, int64 after)
 {
-	int last = touching->nkeys;
-
-	pfa_key_int64(&touching->keys[last - 1], last, BTGreaterStrategyNumber,
-				  after);
-	pfa_read_seek_entries(touching->read, touching->keys, last);
+	touching->values[touching->nvalues - 1].value = Int64GetDatum(after);
+	pfa_read_seek_from(touching->read, touching->values, touching->nvalues,
+					   true);
 }
 
 static void
 begin_touching(Touching *touching, PfaOverlays *overlays, bool drafts,
 			   uint64 columns)
 {
+	memset(touching, 0, sizeof(*touching));
 	touching->columns = columns;
-	touching->nkeys = drafts ? 3 : 2;
-	touching->read = drafts ?
-		open_read(overlays, &overlays->draft_touched,
-				  PFA_REL_MODIFICATION_DRAFT_TOUCHED, 3) :
-		open_read(overlays, &overlays->committed_touched,
-				  PFA_REL_MODIFICATION_COMMITTED_TOUCHED, 2);
-	pfa_key_text(&touching->keys[0], 1, BTEqualStrategyNumber,
-				 overlays->organization);
+	touching->nvalues = drafts ? 3 : 2;
+	touching->read = drafts ? open_read(overlays, &overlays->draft_touched,
+										PFA_REL_MODIFICATION_DRAFT_TOUCHED) :
+							  open_read(overlays, &overlays->committed_touched,
+										PFA_REL_MODIFICATION_COMMITTED_TOUCHED);
+	touching->values[0] = overlays->organization;
 	if (drafts)
-		pfa_key_text(&touching->keys[1], 2, BTEqualStrategyNumber,
-					 overlays->user);
+		touching->values[1] = overlays->user;
 	seek_touching(touching, -1);
 }
 
@@ -313,7 +307,7 @@ next_touching(Touching *touching)
 	{
 		CHECK_FOR_INTERRUPTS();
 		touching->touched = (uint64) DatumGetInt64(
-			pfa_read_entry_value(touching->read, touching->nkeys));
+			pfa_read_entry_value(touching->read, touching->nvalues));
 		if ((touching->touched & touching->columns) != 0)
 			return true;
 		seek_touching(touching,
@@ -350,7 +344,7 @@ add_move(PfaMoveList *list, const Touching *touching)
 	list->items = grow(list->items, list->n, &list->room, sizeof(PfaMove));
 	move = &list->items[list->n++];
 	move->id.bytes = copy_text(pfa_read_entry_value(touching->read,
-													touching->nkeys + 1),
+													touching->nvalues + 1),
 							   &move->id.len);
 	move->touched = touching->touched;
 }
@@ -387,20 +381,15 @@ pfa_overlays_moving(PfaOverlays *overlays, uint64 columns, PfaMoveList *list)
 void
 pfa_overlays_all(PfaOverlays *overlays, PfaOverlayList *list)
 {
-	Datum first = PointerGetDatum(cstring_to_text(""));
-	ScanKeyData keys[3];
+	NullableDatum values[2] = {overlays->organization, overlays->user};
 	PfaRead *read;
 
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, overlays->organization);
-	pfa_key_text(&keys[1], 2, BTGreaterEqualStrategyNumber, first);
 	read = open_read(overlays, &overlays->committed,
-					 PFA_REL_MODIFICATION_COMMITTED, 2);
-	pfa_read_seek(read, keys, 2);
+					 PFA_REL_MODIFICATION_COMMITTED);
+	pfa_read_seek(read, values, 1);
 	add_all(list, read);
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber, overlays->user);
-	pfa_key_text(&keys[2], 3, BTGreaterEqualStrategyNumber, first);
-	read = open_read(overlays, &overlays->draft, PFA_REL_MODIFICATION_DRAFT, 3);
-	pfa_read_seek(read, keys, 3);
+	read = open_read(overlays, &overlays->draft, PFA_REL_MODIFICATION_DRAFT);
+	pfa_read_seek(read, values, 2);
 	add_all(list, read);
 	sort_overlays(list);
 }

@@ -14,7 +14,7 @@
 #include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
-#include "catalog/relations.h"
+#include "catalog/read.h"
 
 typedef enum PfaSyncState
 {
@@ -78,8 +78,8 @@ typedef struct PfaOverlayList
 /* Reads are opened when they are first needed. */
 typedef struct PfaOverlays
 {
-	Datum organization;
-	Datum user;
+	NullableDatum organization;
+	NullableDatum user;
 	Snapshot snapshot;
 	MemoryContext context; /* of the reads */
 	PfaRead draft;
@@ -137,17 +137,6 @@ pfa_overlays_moving(PfaOverlays *overlays, uint64 columns, PfaMoveList *list);
 
 /* All that the user sees, synced ones too. */
 extern void pfa_overlays_all(PfaOverlays *overlays, PfaOverlayList *list);
-
-/* The order of COLLATE "C". */
-static inline int
-pfa_compare_ids(const char *a, uint32 a_len, const char *b, uint32 b_len)
-{
-	int order = memcmp(a, b, Min(a_len, b_len));
-
-	if (order != 0)
-		return order;
-	return a_len < b_len ? -1 : a_len > b_len;
-}
 
 /* Index behind the last overlay of the record that first belongs to. */
 static inline int

@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
@@ -22,7 +21,7 @@
 #include "utils/syscache.h"
 
 #include "catalog/pfa_catalog.h"
-#include "catalog/relations.h"
+#include "catalog/read.h"
 #include "catalog/spi.h"
 #include "catalog/user_organization.h"
 #include "guc.h"
@@ -92,15 +91,12 @@ pfa_member_role(const char *user_id, const char *organization_id)
 {
 	PfaRole role = PFA_ROLE_NONE;
 	PfaRead read;
-	ScanKeyData keys[2];
+	NullableDatum key[] = {pfa_string_value(user_id),
+						   pfa_string_value(organization_id)};
 
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(user_id));
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber,
-				 CStringGetTextDatum(organization_id));
 	pfa_read_open(&read, PFA_REL_USER_ORGANIZATION,
-				  PFA_REL_USER_ORGANIZATION_KEY, GetActiveSnapshot(), 2);
-	pfa_read_seek(&read, keys, 2);
+				  PFA_REL_USER_ORGANIZATION_KEY, GetActiveSnapshot());
+	pfa_read_seek(&read, key, lengthof(key));
 	if (pfa_read_next(&read))
 		role = slot_role(read.slot);
 	pfa_read_close(&read);
@@ -141,13 +137,11 @@ bool
 pfa_organization_exists(const char *organization_id)
 {
 	PfaRead read;
-	ScanKeyData key;
+	NullableDatum key = pfa_string_value(organization_id);
 	bool found;
 
-	pfa_key_text(&key, 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(organization_id));
 	pfa_read_open(&read, PFA_REL_ORGANIZATION, PFA_REL_ORGANIZATION_KEY,
-				  GetActiveSnapshot(), 1);
+				  GetActiveSnapshot());
 	pfa_read_seek(&read, &key, 1);
 	found = pfa_read_next(&read);
 	pfa_read_close(&read);
@@ -240,16 +234,15 @@ int
 pfa_caller_organizations(PfaRole role, Datum **organizations)
 {
 	PfaRead read;
-	ScanKeyData key;
+	NullableDatum key;
 	int n = 0;
 
 	*organizations = NULL;
 	if (pfa_caller_is_owner())
 		return all_organizations(organizations);
-	pfa_key_text(&key, 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(pfa_caller_id()));
+	key = pfa_string_value(pfa_caller_id());
 	pfa_read_open(&read, PFA_REL_USER_ORGANIZATION,
-				  PFA_REL_USER_ORGANIZATION_KEY, GetActiveSnapshot(), 1);
+				  PFA_REL_USER_ORGANIZATION_KEY, GetActiveSnapshot());
 	pfa_read_seek(&read, &key, 1);
 	while (pfa_read_next(&read))
 	{

@@ -16,7 +16,7 @@
 
 #include "catalog/merged.h"
 #include "catalog/mirror.h"
-#include "catalog/relations.h"
+#include "catalog/read.h"
 #include "kpi/drafts.h"
 
 /* Columns that the KPI are made of. */
@@ -34,10 +34,9 @@ static const PfaMirrorAttribute kpi_columns[] =
 
 typedef struct Drafts
 {
-	MemoryContext context;
 	const char *organization_id;
 	PfaRead mirror;
-	ScanKeyData keys[2];
+	NullableDatum key[2];
 	const PfaMirrorColumn *columns[lengthof(kpi_columns)];
 	uint64 masks[lengthof(kpi_columns)];
 	PfaKpiSet *set;
@@ -70,18 +69,9 @@ find_columns(Drafts *drafts)
 static bool
 find_record(Drafts *drafts, const PfaOverlay *overlay)
 {
-	MemoryContext record = CurrentMemoryContext;
-	bool found;
-
-	pfa_key_text(&drafts->keys[1], 2, BTEqualStrategyNumber,
-				 PointerGetDatum(cstring_to_text_with_len(overlay->pfa_id,
-														  overlay->id_len)));
-	/* The scan outlives the record, and so does what it allocates. */
-	MemoryContextSwitchTo(drafts->context);
-	pfa_read_seek(&drafts->mirror, drafts->keys, 2);
-	found = pfa_read_next(&drafts->mirror);
-	MemoryContextSwitchTo(record);
-	if (!found)
+	drafts->key[1] = pfa_text_value(overlay->pfa_id, overlay->id_len);
+	pfa_read_seek(&drafts->mirror, drafts->key, lengthof(drafts->key));
+	if (!pfa_read_next(&drafts->mirror))
 		return false;
 	slot_getsomeattrs(drafts->mirror.slot, PFA_MIRROR_NATTS);
 	return true;
@@ -164,15 +154,13 @@ pfa_kpi_drafts(PfaKpiSet *set, const char *organization_id, const char *user_id,
 	if (list.n == 0)
 		return;
 
-	drafts.context = caller;
 	drafts.organization_id = organization_id;
 	drafts.set = set;
 	drafts.states = states;
 	find_columns(&drafts);
-	pfa_key_text(&drafts.keys[0], 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(organization_id));
+	drafts.key[0] = pfa_string_value(organization_id);
 	pfa_read_open(&drafts.mirror, PFA_REL_MIRROR, PFA_REL_MIRROR_KEY,
-				  GetActiveSnapshot(), 2);
+				  GetActiveSnapshot());
 	record = AllocSetContextCreate(caller, "pfa_vanguard kpi draft",
 								   ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < list.n;)

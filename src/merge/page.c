@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "access/stratnum.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -23,7 +22,7 @@
 #include "catalog/jsonb_items.h"
 #include "catalog/merged.h"
 #include "catalog/mirror.h"
-#include "catalog/relations.h"
+#include "catalog/read.h"
 #include "memory.h"
 #include "merge/page.h"
 #include "merge/record.h"
@@ -50,10 +49,12 @@ typedef struct Listing
 
 	/* records with overlays that move them, by id */
 	PfaId *moved;
+	bool *found; /* of each: the scan has come upon it in the mirror */
 	int nmoved;
 
 	/* those of them that the filter may let through */
 	PfaId *candidates;
+	int *candidate_moved; /* of each: its place in moved */
 	int ncandidates;
 
 	/* those of them that the filter lets through, in order */
@@ -243,15 +244,20 @@ static void
 make_room(Listing *listing, int n)
 {
 	listing->moved = palloc(sizeof(PfaId) * Max(n, 1));
+	listing->found = palloc0(sizeof(bool) * Max(n, 1));
 	listing->candidates = palloc(sizeof(PfaId) * Max(n, 1));
+	listing->candidate_moved = palloc(sizeof(int) * Max(n, 1));
 }
 
 static void
 add_moved(Listing *listing, PfaId id, bool candidate)
 {
-	listing->moved[listing->nmoved++] = id;
 	if (candidate)
-		listing->candidates[listing->ncandidates++] = id;
+	{
+		listing->candidates[listing->ncandidates] = id;
+		listing->candidate_moved[listing->ncandidates++] = listing->nmoved;
+	}
+	listing->moved[listing->nmoved++] = id;
 }
 
 /* With a filter by state: any change gives a record another one. */
@@ -319,6 +325,19 @@ is_elsewhere(const Listing *listing, const PfaScanResult *unmoved,
 		0;
 }
 
+/* Whether the mirror has the candidate that the overlay belongs to. */
+static bool
+exists(const Listing *listing, PfaMirrorReader *reader,
+	   const PfaOverlay *overlay, int *candidate)
+{
+	while (pfa_compare_ids(listing->candidates[*candidate].bytes,
+						   listing->candidates[*candidate].len, overlay->pfa_id,
+						   overlay->id_len) != 0)
+		(*candidate)++;
+	return listing->found[listing->candidate_moved[*candidate]] ||
+		pfa_mirror_reader_exists(reader, overlay->pfa_id, overlay->id_len);
+}
+
 /*
  * Judge the candidates, each with all overlays that it has.  Many pass by what
  * the user has changed, and are on other pages: these are only counted.
@@ -329,6 +348,7 @@ judge_candidates(Listing *listing, const PfaScanResult *unmoved)
 	const PfaFilter *filter = &listing->request->filter;
 	PfaOverlayList list = {0};
 	PfaMirrorReader reader;
+	int candidate = 0;
 	int end;
 
 	if (listing->ncandidates == 0)
@@ -350,9 +370,7 @@ judge_candidates(Listing *listing, const PfaScanResult *unmoved)
 		if (verdict == VERDICT_NO)
 			continue;
 		if (verdict == VERDICT_YES && is_elsewhere(listing, unmoved, layers))
-			listing->nelsewhere += pfa_mirror_reader_exists(&reader,
-															layers->pfa_id,
-															layers->id_len);
+			listing->nelsewhere += exists(listing, &reader, layers, &candidate);
 		else if (pfa_mirror_reader_find(&reader, &record, layers->pfa_id,
 										layers->id_len))
 			judge_moved(listing, &record, layers, end - first);
@@ -412,6 +430,7 @@ find_rows(Listing *listing)
 		scan.limit = request->page_size + 1;
 		scan.excluded = listing->moved;
 		scan.nexcluded = listing->nmoved;
+		scan.found = listing->found;
 		scan.snapshot = listing->snapshot;
 		pfa_scan(&scan, &unmoved);
 	}
@@ -528,15 +547,14 @@ write_pagination(char *out, const Listing *listing, const char *next)
 static void
 set_last_synced(Listing *listing, PfaJsonbItem *item)
 {
+	const char *organization_id = listing->request->organization_id;
 	PfaRead read;
-	ScanKeyData key;
+	NullableDatum key = pfa_string_value(organization_id);
 	bool isnull = true;
 	Datum time = (Datum) 0;
 
-	pfa_key_text(&key, 1, BTEqualStrategyNumber,
-				 CStringGetTextDatum(listing->request->organization_id));
 	pfa_read_open(&read, PFA_REL_SYNC_STATE, PFA_REL_SYNC_STATE_KEY,
-				  listing->snapshot, 1);
+				  listing->snapshot);
 	pfa_read_seek(&read, &key, 1);
 	if (pfa_read_next(&read))
 		time = slot_getattr(read.slot, STATE_LAST_SUCCESS, &isnull);

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "access/stratnum.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -18,7 +17,7 @@
 #include "catalog/jsonb_items.h"
 #include "catalog/merged.h"
 #include "catalog/mirror.h"
-#include "catalog/relations.h"
+#include "catalog/read.h"
 #include "merge/record.h"
 
 const char *
@@ -35,27 +34,22 @@ void
 pfa_mirror_reader_open(PfaMirrorReader *reader, const char *organization_id,
 					   Snapshot snapshot)
 {
-	reader->organization = CStringGetTextDatum(organization_id);
-	pfa_read_open(&reader->read, PFA_REL_MIRROR, PFA_REL_MIRROR_KEY, snapshot,
-				  2);
+	reader->organization = pfa_string_value(organization_id);
+	pfa_read_open(&reader->read, PFA_REL_MIRROR, PFA_REL_MIRROR_KEY, snapshot);
 }
 
 static void
-set_keys(const PfaMirrorReader *reader, ScanKey keys, const char *id,
-		 uint32 id_len)
+seek(PfaMirrorReader *reader, const char *id, uint32 id_len)
 {
-	pfa_key_text(&keys[0], 1, BTEqualStrategyNumber, reader->organization);
-	pfa_key_text(&keys[1], 2, BTEqualStrategyNumber,
-				 PointerGetDatum(cstring_to_text_with_len(id, id_len)));
+	NullableDatum key[] = {reader->organization, pfa_text_value(id, id_len)};
+
+	pfa_read_seek(&reader->read, key, lengthof(key));
 }
 
 bool
 pfa_mirror_reader_exists(PfaMirrorReader *reader, const char *id, uint32 id_len)
 {
-	ScanKeyData keys[2];
-
-	set_keys(reader, keys, id, id_len);
-	pfa_read_seek_entries(&reader->read, keys, 2);
+	seek(reader, id, id_len);
 	while (pfa_read_next_entry(&reader->read))
 	{
 		if (pfa_read_visible(&reader->read))
@@ -69,10 +63,8 @@ pfa_mirror_reader_find(PfaMirrorReader *reader, PfaMirrorRecord *record,
 					   const char *id, uint32 id_len)
 {
 	TupleTableSlot *slot = reader->read.slot;
-	ScanKeyData keys[2];
 
-	set_keys(reader, keys, id, id_len);
-	pfa_read_seek(&reader->read, keys, 2);
+	seek(reader, id, id_len);
 	if (!pfa_read_next(&reader->read))
 		return false;
 	record->id = id;

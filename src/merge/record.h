@@ -26,7 +26,7 @@ typedef struct PfaMirrorRecord
 typedef struct PfaMirrorReader
 {
 	PfaRead read;
-	Datum organization;
+	NullableDatum organization;
 } PfaMirrorReader;
 
 extern void

@@ -13,6 +13,11 @@
  * records behind the cursor.  Else the best so many are kept while all are
  * visited.
  *
+ * Nearly always the index both gives the order and answers the filter.  Then
+ * its entries are read a leaf page at a time (read.c), which is several times
+ * as fast; but only forward: a page in descending order is found by a scan of
+ * its own, which ends with the page.
+ *
  * Any B-tree on pfa_mirror that begins with organization_id takes part, those
  * that an administrator has added included.
  */
@@ -43,7 +48,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/relations.h"
+#include "catalog/read.h"
 #include "compat.h"
 #include "merge/scan.h"
 
@@ -63,6 +68,7 @@ typedef struct Path
 													 * in it */
 	int nopen;
 	bool covers; /* counting needs no heap */
+	bool plain;  /* and all entries come in order: see read_entries */
 	int ncolumns;
 } Path;
 
@@ -284,6 +290,20 @@ find_open_conditions(Path *path, Relation index, List *predicate,
 	}
 }
 
+/* Begin behind the cursor, where the column behind the given ones is the id. */
+static void
+add_cursor_key(Path *path, Relation index, const PfaScanRequest *request)
+{
+	bool descending = request->sort->descending;
+	const PfaSortKey *after = request->after;
+
+	add_key(path, index, path->nequal, 0,
+			descending ? BTLessStrategyNumber : BTGreaterStrategyNumber,
+			descending ? F_TEXT_LT : F_TEXT_GT,
+			PointerGetDatum(
+				cstring_to_text_with_len(after->id, after->id_len)));
+}
+
 static bool
 make_path(Path *path, Relation index, const PfaScanRequest *request)
 {
@@ -329,6 +349,9 @@ make_path(Path *path, Relation index, const PfaScanRequest *request)
 	/* An entry cannot be told to be excluded without its id. */
 	if (request->nexcluded > 0 && path->id_column == 0)
 		path->covers = false;
+	path->plain = path->ordered && path->covers;
+	if (path->plain && request->after != NULL)
+		add_cursor_key(path, index, request);
 	return true;
 }
 
@@ -663,11 +686,13 @@ run(MirrorScan *scan)
 		BackwardScanDirection :
 		ForwardScanDirection;
 
+	scan->slot = table_slot_create(scan->rel, NULL);
 	scan->scan = pfa_index_beginscan(scan->rel, index, scan->request->snapshot,
 									 scan->path.nkeys);
 	scan->scan->xs_want_itup = true;
 	index_rescan(scan->scan, scan->path.keys, scan->path.nkeys, NULL, 0);
-	while (index_getnext_tid(scan->scan, direction) != NULL)
+	while (!(scan->path.plain && scan->result->nrows == scan->request->limit) &&
+		   index_getnext_tid(scan->scan, direction) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		/* A long text takes memory to be looked at. */
@@ -677,7 +702,108 @@ run(MirrorScan *scan)
 		MemoryContextReset(scan->entry);
 	}
 	index_endscan(scan->scan);
+	if (BufferIsValid(scan->vmbuffer))
+		ReleaseBuffer(scan->vmbuffer);
+	ExecDropSingleTupleTableSlot(scan->slot);
 	index_close(index, AccessShareLock);
+}
+
+/* ---- entries of the index by themselves ---- */
+
+/* As is_excluded; both come in the order of ids. */
+static bool
+skip_excluded(MirrorScan *scan, PfaRead *read, const char *id, uint32 id_len)
+{
+	const PfaScanRequest *request = scan->request;
+
+	while (scan->nskipped < request->nexcluded)
+	{
+		const PfaId *next = &request->excluded[scan->nskipped];
+		int order = pfa_compare_ids(next->bytes, next->len, id, id_len);
+
+		if (order == 0)
+			request->found[scan->nskipped] |= pfa_read_visible(read);
+		if (order >= 0)
+			return order == 0;
+		scan->nskipped++;
+	}
+	return false;
+}
+
+static bool
+entry_matches(const Path *path, PfaRead *read)
+{
+	for (int i = 0; i < path->nopen; i++)
+	{
+		bool isnull;
+		Datum value = pfa_read_entry_column(read, path->open_columns[i],
+											&isnull);
+
+		if (!pfa_condition_matches(path->open[i], value, isnull))
+			return false;
+	}
+	return true;
+}
+
+static bool
+add_row(MirrorScan *scan, PfaRead *read)
+{
+	PfaSortKey key;
+
+	if (!pfa_read_fetch(read))
+		return false;
+	scan->slot = read->slot;
+	slot_getsomeattrs(scan->slot, scan->last_attno);
+	row_key(scan, &key);
+	copy_row(scan, &key, &scan->result->rows[scan->result->nrows++]);
+	return true;
+}
+
+/* Whether the entry's record is one of those that are counted. */
+static bool
+read_entry(MirrorScan *scan, PfaRead *read, bool page)
+{
+	const Path *path = &scan->path;
+
+	page = page && scan->result->nrows < scan->request->limit;
+	if (page || scan->nskipped < scan->request->nexcluded)
+	{
+		text *id = DatumGetTextPP(pfa_read_entry_value(read, path->id_column));
+		PfaSortKey key = {.id = VARDATA_ANY(id),
+						  .id_len = VARSIZE_ANY_EXHDR(id)};
+
+		if (skip_excluded(scan, read, key.id, key.id_len))
+			return false;
+		page = page && on_page(scan, &key);
+	}
+	if (!entry_matches(path, read))
+		return false;
+	return page ? add_row(scan, read) : pfa_read_visible(read);
+}
+
+/* Count all that match, and find the page if it is asked for. */
+static void
+read_entries(MirrorScan *scan, bool page)
+{
+	const Path *path = &scan->path;
+	NullableDatum values[INDEX_MAX_KEYS] = {0};
+	PfaRead read;
+
+	for (int i = 0; i < path->nequal; i++)
+		values[i].value = path->keys[i].sk_argument;
+	pfa_read_open_index(&read, RelationGetRelid(scan->rel), path->index,
+						scan->request->snapshot);
+	pfa_read_seek(&read, values, path->nequal);
+	scan->result->matching = 0;
+	scan->nskipped = 0;
+	while (pfa_read_next_entry(&read))
+	{
+		MemoryContextSwitchTo(scan->entry);
+		scan->result->matching += read_entry(scan, &read, page);
+		MemoryContextSwitchTo(scan->caller);
+		MemoryContextReset(scan->entry);
+	}
+	pfa_read_close(&read);
 }
 
 void
@@ -694,7 +820,6 @@ pfa_scan(const PfaScanRequest *request, PfaScanResult *result)
 									   ALLOCSET_DEFAULT_SIZES);
 	scan.last_attno = last_attno(request);
 	scan.rel = table_open(pfa_relation_oid(PFA_REL_MIRROR), AccessShareLock);
-	scan.slot = table_slot_create(scan.rel, NULL);
 	choose_path(&scan);
 
 	memset(result, 0, sizeof(*result));
@@ -702,14 +827,14 @@ pfa_scan(const PfaScanRequest *request, PfaScanResult *result)
 	if (!scan.path.ordered)
 		scan.best = binaryheap_allocate(request->limit, compare_in_heap,
 										unconstify(PfaSort *, request->sort));
-	run(&scan);
+	if (!scan.path.plain || request->sort->descending)
+		run(&scan);
+	if (scan.path.plain)
+		read_entries(&scan, !request->sort->descending);
 	if (!scan.path.ordered)
 		qsort_arg(result->rows, result->nrows, sizeof(PfaScanRow), compare_rows,
 				  unconstify(PfaSort *, request->sort));
 
-	if (BufferIsValid(scan.vmbuffer))
-		ReleaseBuffer(scan.vmbuffer);
-	ExecDropSingleTupleTableSlot(scan.slot);
 	table_close(scan.rel, AccessShareLock);
 	MemoryContextDelete(scan.entry);
 }

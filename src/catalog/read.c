@@ -1,0 +1,494 @@
+/*
+ * read.c
+ *	  Rows of our tables read by B-tree, past the executor.
+ *
+ * A look-up of one row through SPI costs several times the look-up itself, and
+ * pfa_record does four of them, pfa_get hundreds.  So the calls that users make
+ * by the thousand read indexes themselves.
+ *
+ * They do it below index_getnext_tid, too, which puts each entry to each key
+ * and looks through a whole page when it is only asked for its first match.
+ * Here the entries of a leaf page that match are found by binary search, copied
+ * with the page, and taken as they come: as they are sorted, all between the
+ * first and the last match.  A count then costs a few nanoseconds an entry, and
+ * a seek to a key near by no descent.
+ *
+ * The rules are those of an index-only scan of nbtree:
+ * - Whatever the snapshot sees is in the index when a page is copied.  What is
+ *	 inserted, split off or deleted later is of no interest to it.
+ * - The page stays pinned while its entries are in use, because VACUUM, which
+ *	 waits for that pin, may else give the places of dead rows to new ones.
+ * - Pages are left to the right only, by the link that was copied with them.
+ * - A page is locked against phantoms, for SERIALIZABLE, before it is read.
+ */
+#include "postgres.h"
+
+#include "access/itup.h"
+#include "access/nbtree.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/tupmacs.h"
+#include "access/visibilitymap.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_opfamily.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "catalog/read.h"
+#include "compat.h"
+
+/* ---- opening ---- */
+
+/* Leading columns that are texts in byte order. */
+static int
+count_texts(Relation index)
+{
+	int n = 0;
+
+	while (n < IndexRelationGetNumberOfKeyAttributes(index) &&
+		   index->rd_opfamily[n] == TEXT_BTREE_FAM_OID &&
+		   TupleDescAttr(RelationGetDescr(index), n)->attlen == -1 &&
+		   index->rd_indcollation[n] == C_COLLATION_OID &&
+		   index->rd_indoption[n] == 0)
+		n++;
+	return n;
+}
+
+void
+pfa_read_open_index(PfaRead *read, Oid table, Oid index, Snapshot snapshot)
+{
+	memset(read, 0, sizeof(*read));
+	read->rel = table_open(table, AccessShareLock);
+	read->index = index_open(index, AccessShareLock);
+	if (read->index->rd_rel->relam != BTREE_AM_OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("index \"%s\" is not a B-tree",
+						RelationGetRelationName(read->index)),
+				 errhint("Create it again as the extension's script does.")));
+	read->snapshot = snapshot;
+	read->slot = table_slot_create(read->rel, NULL);
+	read->fetch = table_index_fetch_begin(read->rel);
+	read->key = _bt_mkscankey(read->index, NULL);
+	read->ntexts = count_texts(read->index);
+	read->skip_dead = !TransactionStartedDuringRecovery();
+	read->page = (Page) palloc(BLCKSZ);
+	read->buffer = InvalidBuffer;
+	read->vmbuffer = InvalidBuffer;
+	read->block = InvalidBlockNumber;
+}
+
+void
+pfa_read_open(PfaRead *read, PfaRelation table, PfaRelation index,
+			  Snapshot snapshot)
+{
+	pfa_read_open_index(read, pfa_relation_oid(table), pfa_relation_oid(index),
+						snapshot);
+}
+
+static void
+leave_page(PfaRead *read)
+{
+	if (BufferIsValid(read->buffer))
+		ReleaseBuffer(read->buffer);
+	read->buffer = InvalidBuffer;
+}
+
+void
+pfa_read_close(PfaRead *read)
+{
+	leave_page(read);
+	pgstat_count_index_tuples(read->index, read->nentries);
+	if (BufferIsValid(read->vmbuffer))
+		ReleaseBuffer(read->vmbuffer);
+	table_index_fetch_end(read->fetch);
+	ExecDropSingleTupleTableSlot(read->slot);
+	pfree(read->key);
+	pfree(read->page);
+	index_close(read->index, AccessShareLock);
+	table_close(read->rel, AccessShareLock);
+}
+
+/* ---- leaf pages ---- */
+
+/*
+ * Be on the page, which is pinned and locked, and unlock it.  The whole of it
+ * is copied even for one entry: a search in a page that is not in the
+ * processor's cache waits for memory as often as it compares.
+ */
+static void
+enter_page(PfaRead *read, Buffer buffer)
+{
+	Page page = BufferGetPage(buffer);
+
+	PredicateLockPage(read->index, BufferGetBlockNumber(buffer),
+					  read->snapshot);
+	pfa_test_for_old_snapshot(read->snapshot, read->index, page);
+	memcpy(read->page, page, BLCKSZ);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	read->buffer = buffer;
+	read->first = P_FIRSTDATAKEY(BTPageGetOpaque(read->page));
+	read->last = PageGetMaxOffsetNumber(read->page);
+	/* The visibility map is read after the entry that it is asked for. */
+	read->block = InvalidBlockNumber;
+}
+
+/* Go to the leaf that the key belongs on; false where the index is empty. */
+static bool
+descend(PfaRead *read, int ncolumns, bool after)
+{
+	Buffer buffer;
+
+	leave_page(read);
+	read->key->keysz = ncolumns;
+	read->key->nextkey = after;
+	_bt_freestack(pfa_bt_search(read->index, read->rel, read->key, &buffer,
+								read->snapshot));
+	pgstat_count_index_scan(read->index);
+	if (!BufferIsValid(buffer))
+	{
+		PredicateLockRelation(read->index, read->snapshot);
+		return false;
+	}
+	enter_page(read, buffer);
+	return true;
+}
+
+static bool
+step_right(PfaRead *read)
+{
+	BlockNumber block = BTPageGetOpaque(read->page)->btpo_next;
+
+	leave_page(read);
+	while (block != P_NONE)
+	{
+		Buffer buffer;
+		BTPageOpaque opaque;
+
+		CHECK_FOR_INTERRUPTS();
+		buffer = _bt_getbuf(read->index, block, BT_READ);
+		opaque = BTPageGetOpaque(BufferGetPage(buffer));
+		if (!P_IGNORE(opaque))
+		{
+			enter_page(read, buffer);
+			return true;
+		}
+		/* It is being deleted. */
+		block = opaque->btpo_next;
+		_bt_relbuf(read->index, buffer);
+	}
+	return false;
+}
+
+/* ---- places on the page ---- */
+
+static const char *
+entry_data(IndexTuple entry)
+{
+	return (const char *) entry + IndexInfoFindDataOffset(entry->t_info);
+}
+
+/*
+ * Order of the first ncolumns of the key and an entry, as _bt_compare has it,
+ * which would spend most of its time on calling memcmp for texts in our
+ * collation.
+ */
+static int
+compare(PfaRead *read, int ncolumns, OffsetNumber at)
+{
+	ItemId item = PageGetItemId(read->page, at);
+	IndexTuple entry = (IndexTuple) PageGetItem(read->page, item);
+	const char *text = entry_data(entry);
+	int n = IndexTupleHasNulls(entry) ? 0 : Min(ncolumns, read->nkeytexts);
+
+	for (int i = 0; i < n; i++, text += VARSIZE_ANY(text))
+	{
+		const char *key = DatumGetPointer(read->key->scankeys[i].sk_argument);
+		int order;
+
+		text = (const char *) att_align_pointer(text, TYPALIGN_INT, -1, text);
+		if (VARATT_IS_COMPRESSED(text))
+			break;
+		order = pfa_compare_ids(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key),
+								VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
+		if (order != 0)
+			return order;
+		if (i == ncolumns - 1)
+			return 0;
+	}
+	read->key->keysz = ncolumns;
+	return _bt_compare(read->index, read->key, read->page, at);
+}
+
+/* The first entry that equals the key or is behind it, or only the latter. */
+static OffsetNumber
+find_place(PfaRead *read, int ncolumns, bool after)
+{
+	OffsetNumber low = read->first;
+	OffsetNumber high = read->last + 1;
+
+	while (low < high)
+	{
+		OffsetNumber middle = low + (high - low) / 2;
+
+		if (compare(read, ncolumns, middle) >= (after ? 0 : 1))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Whether that entry is on this page or before it. */
+static bool
+ends_behind(PfaRead *read, int ncolumns, bool after)
+{
+	return read->first <= read->last &&
+		compare(read, ncolumns, read->last) < (after ? 0 : 1);
+}
+
+/*
+ * Seeks mostly go forward, and not far: what is not on this page is looked for
+ * on the next one before the tree is descended again.
+ */
+static bool
+is_near(PfaRead *read, int ncolumns, bool after)
+{
+	if (!BufferIsValid(read->buffer) || read->first > read->last ||
+		compare(read, ncolumns, read->first) <= 0)
+		return false;
+	return ends_behind(read, ncolumns, after) ||
+		(step_right(read) && ends_behind(read, ncolumns, after));
+}
+
+/* Find the end of what matches, which may be on a page further right. */
+static void
+find_end(PfaRead *read)
+{
+	if (read->first > read->last ||
+		compare(read, read->nequal, read->last) >= 0)
+		read->end = read->last + 1;
+	else
+		read->end = find_place(read, read->nequal, true);
+}
+
+static void
+seek(PfaRead *read, const NullableDatum *values, int nvalues, bool after)
+{
+	read->nkeytexts = Min(read->ntexts, nvalues);
+	for (int i = nvalues - 1; i >= 0; i--)
+	{
+		ScanKey key = &read->key->scankeys[i];
+
+		key->sk_argument = values[i].value;
+		key->sk_flags &= ~SK_ISNULL;
+		if (values[i].isnull)
+		{
+			key->sk_flags |= SK_ISNULL;
+			read->nkeytexts = Min(read->nkeytexts, i);
+		}
+	}
+	read->ntids = 0;
+	if (is_near(read, nvalues, after) || descend(read, nvalues, after))
+	{
+		read->next = find_place(read, nvalues, after);
+		find_end(read);
+	}
+}
+
+void
+pfa_read_seek(PfaRead *read, const NullableDatum *values, int nvalues)
+{
+	read->nequal = nvalues;
+	seek(read, values, nvalues, false);
+}
+
+void
+pfa_read_seek_from(PfaRead *read, const NullableDatum *values, int nvalues,
+				   bool after)
+{
+	read->nequal = nvalues - 1;
+	seek(read, values, nvalues, after);
+}
+
+/* ---- entries ---- */
+
+static inline void
+enter_entry(PfaRead *read, IndexTuple entry)
+{
+	read->entry = entry;
+	read->nentries++;
+	if (BTreeTupleIsPosting(entry))
+	{
+		read->tids = BTreeTupleGetPosting(entry);
+		read->ntids = BTreeTupleGetNPosting(entry);
+	}
+	else
+	{
+		read->tids = &entry->t_tid;
+		read->ntids = 1;
+	}
+}
+
+bool
+pfa_read_next_entry(PfaRead *read)
+{
+	if (read->ntids > 1)
+	{
+		read->tids++;
+		read->ntids--;
+		return true;
+	}
+	while (BufferIsValid(read->buffer))
+	{
+		while (read->next < read->end)
+		{
+			ItemId item = PageGetItemId(read->page, read->next++);
+
+			if (ItemIdIsDead(item) && read->skip_dead)
+				continue;
+			enter_entry(read, (IndexTuple) PageGetItem(read->page, item));
+			return true;
+		}
+		/* Behind an entry that does not match, none does. */
+		if (read->end <= read->last || !step_right(read))
+			break;
+		read->next = read->first;
+		find_end(read);
+	}
+	read->ntids = 0;
+	return false;
+}
+
+/* Faster than index_getattr for a column behind texts, as most of ours are. */
+Datum
+pfa_read_entry_column(PfaRead *read, int column, bool *isnull)
+{
+	TupleDesc desc = RelationGetDescr(read->index);
+	const char *data;
+	int offset = 0;
+
+	if (IndexTupleHasNulls(read->entry))
+		return index_getattr(read->entry, column, desc, isnull);
+	data = entry_data(read->entry);
+	for (int i = 0;; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		offset = att_align_pointer(offset, attribute->attalign,
+								   attribute->attlen, data + offset);
+		if (i == column - 1)
+		{
+			*isnull = false;
+			return fetchatt(attribute, data + offset);
+		}
+		offset = att_addlength_pointer(offset, attribute->attlen,
+									   data + offset);
+	}
+}
+
+Datum
+pfa_read_entry_value(PfaRead *read, int column)
+{
+	bool isnull;
+	Datum value = pfa_read_entry_column(read, column, &isnull);
+
+	if (isnull)
+		elog(ERROR, "unexpected null in column %d of \"%s\"", column,
+			 RelationGetRelationName(read->index));
+	return value;
+}
+
+/* ---- rows ---- */
+
+bool
+pfa_read_fetch(PfaRead *read)
+{
+	ItemPointerData tid = *read->tids;
+	bool again = false;
+	bool dead = false;
+
+	if (!table_index_fetch_tuple(read->fetch, &tid, read->snapshot, read->slot,
+								 &again, &dead))
+		return false;
+	pgstat_count_heap_fetch(read->index);
+	return true;
+}
+
+bool
+pfa_read_visible(PfaRead *read)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(read->tids);
+
+	if (block != read->block)
+	{
+		read->block = block;
+		read->all_visible = VM_ALL_VISIBLE(read->rel, block, &read->vmbuffer);
+		/* What reading the row would have locked, under SERIALIZABLE. */
+		if (read->all_visible)
+			PredicateLockPage(read->rel, block, read->snapshot);
+	}
+	return read->all_visible || pfa_read_fetch(read);
+}
+
+bool
+pfa_read_next(PfaRead *read)
+{
+	while (pfa_read_next_entry(read))
+	{
+		if (pfa_read_fetch(read))
+			return true;
+	}
+	return false;
+}
+
+bool
+pfa_entry_visible(IndexScanDesc scan, TupleTableSlot *slot, Buffer *vmbuffer,
+				  bool *fetched)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(&scan->xs_heaptid);
+
+	*fetched = !VM_ALL_VISIBLE(scan->heapRelation, block, vmbuffer);
+	if (*fetched)
+		return index_fetch_heap(scan, slot);
+	/* What reading the row would have locked, under SERIALIZABLE. */
+	PredicateLockPage(scan->heapRelation, block, scan->xs_snapshot);
+	return true;
+}
+
+/* ---- values ---- */
+
+NullableDatum
+pfa_text_value(const char *bytes, uint32 len)
+{
+	NullableDatum value = {PointerGetDatum(
+							   cstring_to_text_with_len(bytes, len)),
+						   false};
+
+	return value;
+}
+
+NullableDatum
+pfa_string_value(const char *string)
+{
+	return pfa_text_value(string, strlen(string));
+}
+
+Datum
+pfa_slot_value(TupleTableSlot *slot, int attno)
+{
+	bool isnull;
+	Datum value = slot_getattr(slot, attno, &isnull);
+
+	if (isnull)
+		elog(ERROR, "unexpected null in column %d of \"%s\"", attno,
+			 get_rel_name(slot->tts_tableOid));
+	return value;
+}
