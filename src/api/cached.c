@@ -177,7 +177,8 @@ pfa_cached_page(const PfaPageRequest *request)
 	PfaCacheItem item = {0};
 	PfaPageRequest copy = *request;
 
-	return fetch(&item, page_item(&item, request), compute_page, &copy);
+	return fetch(&item, pfa_cache_is_on() && page_item(&item, request),
+				 compute_page, &copy);
 }
 
 /* ---- documents ---- */
@@ -195,7 +196,9 @@ pfa_cached_stats(const char *organization_id, const char *user_id,
 	appendStringInfoString(&key, "pfa:");
 	pfa_cache_key_name(&key, organization_id);
 	appendStringInfoString(&key, ":stats");
-	return fetch(&item, add_viewer(&item, &key, organization_id, user_id),
+	return fetch(&item,
+				 pfa_cache_is_on() &&
+					 add_viewer(&item, &key, organization_id, user_id),
 				 compute, arg);
 }
 

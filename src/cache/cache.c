@@ -216,6 +216,12 @@ is_key_usable(const PfaCacheItem *item)
 	return strlen(item->key) <= PFA_CACHE_MAX_KEY;
 }
 
+bool
+pfa_cache_is_on(void)
+{
+	return present_backend() != NULL;
+}
+
 Jsonb *
 pfa_cache_fetch(const PfaCacheItem *item, PfaCacheCompute compute, void *arg)
 {

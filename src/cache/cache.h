@@ -46,6 +46,9 @@ extern void pfa_cache_key_name(StringInfo key, const char *name);
 /* Read one from *key to the next ':' or the end; palloc'd, *key moves on. */
 extern char *pfa_cache_key_parse(const char **key);
 
+/* Whether there is a backend to ask now. */
+extern bool pfa_cache_is_on(void);
+
 /* NULL is an answer that is not kept. */
 typedef Jsonb *(*PfaCacheCompute)(void *arg);
 

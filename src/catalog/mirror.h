@@ -80,13 +80,15 @@ extern const PfaMirrorColumn *pfa_mirror_column(const char *key, size_t len);
  * the lowest bits one or two of PFA_TOUCHED_TEXTS for each text that it gives a
  * column.  So the mask alone tells of most changes that they cannot meet a
  * condition on a text.  Masks are stored, in the generated column
- * pfa_modification.touched.
+ * pfa_modification.touched.  The first columns, which most filters are about,
+ * have the highest bits, so that changes that touch them come together at the
+ * end of an index on it.
  */
 extern const PfaMirrorColumn *pfa_mirror_columns(int *ncolumns);
 extern int pfa_mirror_column_number(const PfaMirrorColumn *column);
 
 #define PFA_TOUCHED_TEXTS          UINT64CONST(0xffffffff)
-#define PFA_TOUCHED_COLUMN(number) (UINT64CONST(1) << (32 + (number)))
+#define PFA_TOUCHED_COLUMN(number) (UINT64CONST(1) << (61 - (number)))
 #define PFA_TOUCHED_ANY            (UINT64CONST(1) << 62)
 
 /* The bits of a text in a column. */

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -283,6 +284,8 @@ static void
 begin_touching(Touching *touching, PfaOverlays *overlays, bool drafts,
 			   uint64 columns)
 {
+	uint64 lowest;
+
 	memset(touching, 0, sizeof(*touching));
 	touching->columns = columns;
 	touching->nvalues = drafts ? 3 : 2;
@@ -293,7 +296,9 @@ begin_touching(Touching *touching, PfaOverlays *overlays, bool drafts,
 	touching->values[0] = overlays->organization;
 	if (drafts)
 		touching->values[1] = overlays->user;
-	seek_touching(touching, -1);
+	/* Nothing smaller touches one of the columns. */
+	lowest = (columns & PFA_TOUCHED_ANY) != 0 ? 0 : columns & (~columns + 1);
+	seek_touching(touching, (int64) ((PFA_TOUCHED_ANY | lowest) - 1));
 }
 
 /*
@@ -336,6 +341,16 @@ pfa_overlays_touching(PfaOverlays *overlays, uint64 columns,
 	sort_overlays(list);
 }
 
+/* The first bytes of an id as a number, which orders as they do. */
+static uint64
+make_prefix(const PfaId *id)
+{
+	uint64 prefix = 0;
+
+	memcpy(&prefix, id->bytes, Min(id->len, sizeof(prefix)));
+	return pg_ntoh64(prefix);
+}
+
 static void
 add_move(PfaMoveList *list, const Touching *touching)
 {
@@ -346,17 +361,25 @@ add_move(PfaMoveList *list, const Touching *touching)
 	move->id.bytes = copy_text(pfa_read_entry_value(touching->read,
 													touching->nvalues + 1),
 							   &move->id.len);
+	move->prefix = make_prefix(&move->id);
 	move->touched = touching->touched;
 }
 
-static int
-compare_moves(const void *a, const void *b)
+static inline int
+compare_moves(const PfaMove *a, const PfaMove *b)
 {
-	const PfaId *x = &((const PfaMove *) a)->id;
-	const PfaId *y = &((const PfaMove *) b)->id;
-
-	return pfa_compare_ids(x->bytes, x->len, y->bytes, y->len);
+	if (a->prefix != b->prefix)
+		return a->prefix < b->prefix ? -1 : 1;
+	return pfa_compare_ids(a->id.bytes, a->id.len, b->id.bytes, b->id.len);
 }
+
+/* qsort with the comparison in line. */
+#define ST_SORT          sort_moves
+#define ST_ELEMENT_TYPE  PfaMove
+#define ST_COMPARE(a, b) compare_moves(a, b)
+#define ST_SCOPE         static
+#define ST_DEFINE
+#include "lib/sort_template.h"
 
 void
 pfa_overlays_moving(PfaOverlays *overlays, uint64 columns, PfaMoveList *list)
@@ -375,7 +398,7 @@ pfa_overlays_moving(PfaOverlays *overlays, uint64 columns, PfaMoveList *list)
 		}
 	}
 	if (list->n > 1)
-		qsort(list->items, list->n, sizeof(PfaMove), compare_moves);
+		sort_moves(list->items, list->n);
 }
 
 void

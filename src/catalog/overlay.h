@@ -122,6 +122,7 @@ extern void pfa_overlays_touching(PfaOverlays *overlays, uint64 columns,
 typedef struct PfaMove
 {
 	PfaId id;
+	uint64 prefix; /* of the id, to sort by */
 	uint64 touched;
 } PfaMove;
 
@@ -160,6 +161,7 @@ pfa_move_end(const PfaMoveList *list, int first)
 	int end = first + 1;
 
 	while (end < list->n &&
+		   list->items[first].prefix == list->items[end].prefix &&
 		   pfa_compare_ids(id->bytes, id->len, list->items[end].id.bytes,
 						   list->items[end].id.len) == 0)
 		end++;

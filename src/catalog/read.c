@@ -144,6 +144,9 @@ enter_page(PfaRead *read, Buffer buffer)
 static bool
 descend(PfaRead *read, int ncolumns, bool after)
 {
+	BlockNumber right = BufferIsValid(read->buffer) ?
+		BTPageGetOpaque(read->page)->btpo_next :
+		P_NONE;
 	Buffer buffer;
 
 	leave_page(read);
@@ -158,6 +161,7 @@ descend(PfaRead *read, int ncolumns, bool after)
 		return false;
 	}
 	enter_page(read, buffer);
+	read->steps = BufferGetBlockNumber(buffer) == right;
 	return true;
 }
 
@@ -255,8 +259,9 @@ ends_behind(PfaRead *read, int ncolumns, bool after)
 }
 
 /*
- * Seeks mostly go forward, and not far: what is not on this page is looked for
- * on the next one before the tree is descended again.
+ * Many seeks go forward, and not far: where the last one led to the next page,
+ * what is not on this page is looked for there before the tree is descended
+ * again.
  */
 static bool
 is_near(PfaRead *read, int ncolumns, bool after)
@@ -265,7 +270,7 @@ is_near(PfaRead *read, int ncolumns, bool after)
 		compare(read, ncolumns, read->first) <= 0)
 		return false;
 	return ends_behind(read, ncolumns, after) ||
-		(step_right(read) && ends_behind(read, ncolumns, after));
+		(read->steps && step_right(read) && ends_behind(read, ncolumns, after));
 }
 
 /* Find the end of what matches, which may be on a page further right. */
@@ -277,6 +282,27 @@ find_end(PfaRead *read)
 		read->end = read->last + 1;
 	else
 		read->end = find_place(read, read->nequal, true);
+}
+
+/*
+ * Bytes that the columns take which entries must equal, -1 if that cannot be
+ * told: short texts are all stored in the same way.
+ */
+static int
+equal_width(const PfaRead *read)
+{
+	int width = 0;
+
+	for (int i = 0; i < read->nequal; i++)
+	{
+		const char *key = DatumGetPointer(read->key->scankeys[i].sk_argument);
+
+		if (i >= read->nkeytexts ||
+			VARSIZE_ANY_EXHDR(key) + VARHDRSZ_SHORT > VARATT_SHORT_MAX)
+			return -1;
+		width += VARSIZE_ANY_EXHDR(key) + VARHDRSZ_SHORT;
+	}
+	return width;
 }
 
 static void
@@ -295,6 +321,7 @@ seek(PfaRead *read, const NullableDatum *values, int nvalues, bool after)
 			read->nkeytexts = Min(read->nkeytexts, i);
 		}
 	}
+	read->equal_width = equal_width(read);
 	read->ntids = 0;
 	if (is_near(read, nvalues, after) || descend(read, nvalues, after))
 	{
@@ -367,18 +394,24 @@ pfa_read_next_entry(PfaRead *read)
 	return false;
 }
 
-/* Faster than index_getattr for a column behind texts, as most of ours are. */
+/* Faster than index_getattr for a column behind texts, as all of ours are. */
 Datum
 pfa_read_entry_column(PfaRead *read, int column, bool *isnull)
 {
 	TupleDesc desc = RelationGetDescr(read->index);
 	const char *data;
 	int offset = 0;
+	int i = 0;
 
 	if (IndexTupleHasNulls(read->entry))
 		return index_getattr(read->entry, column, desc, isnull);
 	data = entry_data(read->entry);
-	for (int i = 0;; i++)
+	if (column > read->nequal && read->equal_width >= 0)
+	{
+		i = read->nequal;
+		offset = read->equal_width;
+	}
+	for (;; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 

@@ -49,12 +49,10 @@ typedef struct Listing
 
 	/* records with overlays that move them, by id */
 	PfaId *moved;
-	bool *found; /* of each: the scan has come upon it in the mirror */
 	int nmoved;
 
 	/* those of them that the filter may let through */
 	PfaId *candidates;
-	int *candidate_moved; /* of each: its place in moved */
 	int ncandidates;
 
 	/* those of them that the filter lets through, in order */
@@ -244,20 +242,15 @@ static void
 make_room(Listing *listing, int n)
 {
 	listing->moved = palloc(sizeof(PfaId) * Max(n, 1));
-	listing->found = palloc0(sizeof(bool) * Max(n, 1));
 	listing->candidates = palloc(sizeof(PfaId) * Max(n, 1));
-	listing->candidate_moved = palloc(sizeof(int) * Max(n, 1));
 }
 
 static void
 add_moved(Listing *listing, PfaId id, bool candidate)
 {
-	if (candidate)
-	{
-		listing->candidates[listing->ncandidates] = id;
-		listing->candidate_moved[listing->ncandidates++] = listing->nmoved;
-	}
 	listing->moved[listing->nmoved++] = id;
+	if (candidate)
+		listing->candidates[listing->ncandidates++] = id;
 }
 
 /* With a filter by state: any change gives a record another one. */
@@ -325,19 +318,6 @@ is_elsewhere(const Listing *listing, const PfaScanResult *unmoved,
 		0;
 }
 
-/* Whether the mirror has the candidate that the overlay belongs to. */
-static bool
-exists(const Listing *listing, PfaMirrorReader *reader,
-	   const PfaOverlay *overlay, int *candidate)
-{
-	while (pfa_compare_ids(listing->candidates[*candidate].bytes,
-						   listing->candidates[*candidate].len, overlay->pfa_id,
-						   overlay->id_len) != 0)
-		(*candidate)++;
-	return listing->found[listing->candidate_moved[*candidate]] ||
-		pfa_mirror_reader_exists(reader, overlay->pfa_id, overlay->id_len);
-}
-
 /*
  * Judge the candidates, each with all overlays that it has.  Many pass by what
  * the user has changed, and are on other pages: these are only counted.
@@ -348,7 +328,6 @@ judge_candidates(Listing *listing, const PfaScanResult *unmoved)
 	const PfaFilter *filter = &listing->request->filter;
 	PfaOverlayList list = {0};
 	PfaMirrorReader reader;
-	int candidate = 0;
 	int end;
 
 	if (listing->ncandidates == 0)
@@ -370,7 +349,9 @@ judge_candidates(Listing *listing, const PfaScanResult *unmoved)
 		if (verdict == VERDICT_NO)
 			continue;
 		if (verdict == VERDICT_YES && is_elsewhere(listing, unmoved, layers))
-			listing->nelsewhere += exists(listing, &reader, layers, &candidate);
+			listing->nelsewhere += pfa_mirror_reader_exists(&reader,
+															layers->pfa_id,
+															layers->id_len);
 		else if (pfa_mirror_reader_find(&reader, &record, layers->pfa_id,
 										layers->id_len))
 			judge_moved(listing, &record, layers, end - first);
@@ -430,7 +411,6 @@ find_rows(Listing *listing)
 		scan.limit = request->page_size + 1;
 		scan.excluded = listing->moved;
 		scan.nexcluded = listing->nmoved;
-		scan.found = listing->found;
 		scan.snapshot = listing->snapshot;
 		pfa_scan(&scan, &unmoved);
 	}

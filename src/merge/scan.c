@@ -712,7 +712,7 @@ run(MirrorScan *scan)
 
 /* As is_excluded; both come in the order of ids. */
 static bool
-skip_excluded(MirrorScan *scan, PfaRead *read, const char *id, uint32 id_len)
+skip_excluded(MirrorScan *scan, const char *id, uint32 id_len)
 {
 	const PfaScanRequest *request = scan->request;
 
@@ -721,8 +721,6 @@ skip_excluded(MirrorScan *scan, PfaRead *read, const char *id, uint32 id_len)
 		const PfaId *next = &request->excluded[scan->nskipped];
 		int order = pfa_compare_ids(next->bytes, next->len, id, id_len);
 
-		if (order == 0)
-			request->found[scan->nskipped] |= pfa_read_visible(read);
 		if (order >= 0)
 			return order == 0;
 		scan->nskipped++;
@@ -772,7 +770,7 @@ read_entry(MirrorScan *scan, PfaRead *read, bool page)
 		PfaSortKey key = {.id = VARDATA_ANY(id),
 						  .id_len = VARSIZE_ANY_EXHDR(id)};
 
-		if (skip_excluded(scan, read, key.id, key.id_len))
+		if (skip_excluded(scan, key.id, key.id_len))
 			return false;
 		page = page && on_page(scan, &key);
 	}

@@ -23,7 +23,6 @@ typedef struct PfaScanRequest
 	int limit;
 	const PfaId *excluded; /* these are left out; in byte order */
 	int nexcluded;
-	bool *found; /* of each: set where the scan came upon the record */
 	Snapshot snapshot;
 } PfaScanRequest;
 
