@@ -98,12 +98,6 @@ extern void pfa_overlays_of_record(PfaOverlays *overlays, const char *id,
 								   uint32 id_len, PfaOverlayList *list);
 
 /* Those of many records, whose ids come in byte order, each once. */
-typedef struct PfaId
-{
-	const char *bytes;
-	uint32 len;
-} PfaId;
-
 extern void pfa_overlays_of_records(PfaOverlays *overlays, const PfaId *ids,
 									int n, PfaOverlayList *list);
 

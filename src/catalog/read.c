@@ -364,8 +364,8 @@ enter_entry(PfaRead *read, IndexTuple entry)
 	}
 }
 
-bool
-pfa_read_next_entry(PfaRead *read)
+static inline bool
+next_entry(PfaRead *read)
 {
 	if (read->ntids > 1)
 	{
@@ -392,6 +392,12 @@ pfa_read_next_entry(PfaRead *read)
 	}
 	read->ntids = 0;
 	return false;
+}
+
+bool
+pfa_read_next_entry(PfaRead *read)
+{
+	return next_entry(read);
 }
 
 /* Faster than index_getattr for a column behind texts, as all of ours are. */
@@ -455,8 +461,8 @@ pfa_read_fetch(PfaRead *read)
 	return true;
 }
 
-bool
-pfa_read_visible(PfaRead *read)
+static inline bool
+is_visible(PfaRead *read)
 {
 	BlockNumber block = ItemPointerGetBlockNumber(read->tids);
 
@@ -465,21 +471,75 @@ pfa_read_visible(PfaRead *read)
 		read->block = block;
 		read->all_visible = VM_ALL_VISIBLE(read->rel, block, &read->vmbuffer);
 		/* What reading the row would have locked, under SERIALIZABLE. */
-		if (read->all_visible)
+		if (read->all_visible && IsolationIsSerializable())
 			PredicateLockPage(read->rel, block, read->snapshot);
 	}
 	return read->all_visible || pfa_read_fetch(read);
 }
 
 bool
+pfa_read_visible(PfaRead *read)
+{
+	return is_visible(read);
+}
+
+bool
 pfa_read_next(PfaRead *read)
 {
-	while (pfa_read_next_entry(read))
+	while (next_entry(read))
 	{
 		if (pfa_read_fetch(read))
 			return true;
 	}
 	return false;
+}
+
+/* ---- counting ---- */
+
+/* The text behind the columns that entries must equal. */
+static inline void
+next_text(PfaRead *read, const char **bytes, uint32 *len)
+{
+	const char *place = entry_data(read->entry) + read->equal_width;
+	bool isnull;
+	text *value;
+
+	if (likely(read->equal_width >= 0 && !IndexTupleHasNulls(read->entry) &&
+			   VARATT_IS_SHORT(place)))
+	{
+		*bytes = VARDATA_SHORT(place);
+		*len = VARSIZE_SHORT(place) - VARHDRSZ_SHORT;
+		return;
+	}
+	value = DatumGetTextPP(
+		pfa_read_entry_column(read, read->nequal + 1, &isnull));
+	*bytes = VARDATA_ANY(value);
+	*len = VARSIZE_ANY_EXHDR(value);
+}
+
+int64
+pfa_read_count(PfaRead *read, const PfaId *without, int nwithout)
+{
+	int64 n = 0;
+	int i = 0;
+
+	while (next_entry(read))
+	{
+		const char *bytes;
+		uint32 len;
+		int order = 1;
+
+		if (i < nwithout)
+		{
+			next_text(read, &bytes, &len);
+			while (i < nwithout &&
+				   (order = pfa_compare_ids(without[i].bytes, without[i].len,
+											bytes, len)) < 0)
+				i++;
+		}
+		n += order != 0 && is_visible(read);
+	}
+	return n;
 }
 
 bool

@@ -91,6 +91,20 @@ extern Datum pfa_read_entry_value(PfaRead *read, int column);
 extern bool pfa_read_fetch(PfaRead *read);
 extern bool pfa_read_visible(PfaRead *read);
 
+/* A record's id. */
+typedef struct PfaId
+{
+	const char *bytes;
+	uint32 len;
+} PfaId;
+
+/*
+ * How many rows the entries have that are left, without those whose column
+ * behind the columns that are equal, a text in byte order, is one of some ids,
+ * which come in that order, too.
+ */
+extern int64 pfa_read_count(PfaRead *read, const PfaId *without, int nwithout);
+
 /*
  * Whether the entry that an index scan is on has a row for its snapshot, as
  * nodeIndexonlyscan.c finds it: on pages that are all visible the row is not

@@ -794,13 +794,18 @@ read_entries(MirrorScan *scan, bool page)
 	pfa_read_seek(&read, values, path->nequal);
 	scan->result->matching = 0;
 	scan->nskipped = 0;
-	while (pfa_read_next_entry(&read))
+	while ((path->nopen > 0 ||
+			(page && scan->result->nrows < scan->request->limit)) &&
+		   pfa_read_next_entry(&read))
 	{
 		MemoryContextSwitchTo(scan->entry);
 		scan->result->matching += read_entry(scan, &read, page);
 		MemoryContextSwitchTo(scan->caller);
 		MemoryContextReset(scan->entry);
 	}
+	scan->result->matching +=
+		pfa_read_count(&read, scan->request->excluded + scan->nskipped,
+					   scan->request->nexcluded - scan->nskipped);
 	pfa_read_close(&read);
 }
 
