@@ -46,6 +46,32 @@
 
 /* ---- opening ---- */
 
+/* Somebody has made an index of ours anew, in another way. */
+static void
+report_index(const PfaRead *read)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+		 errmsg("index \"%s\" cannot be used",
+				RelationGetRelationName(read->index)),
+		 errdetail(
+			 "It is not a B-tree with the columns that it has in the extension's script."),
+		 errhint("Create it again as the script does.")));
+}
+
+/* Leading columns of varying length. */
+static int
+count_varlena(Relation index)
+{
+	TupleDesc desc = RelationGetDescr(index);
+	int n = 0;
+
+	while (n < desc->natts && TupleDescAttr(desc, n)->attlen == -1)
+		n++;
+	return n;
+}
+
 /* Leading columns that are texts in byte order. */
 static int
 count_texts(Relation index)
@@ -68,15 +94,12 @@ pfa_read_open_index(PfaRead *read, Oid table, Oid index, Snapshot snapshot)
 	read->rel = table_open(table, AccessShareLock);
 	read->index = index_open(index, AccessShareLock);
 	if (read->index->rd_rel->relam != BTREE_AM_OID)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("index \"%s\" is not a B-tree",
-						RelationGetRelationName(read->index)),
-				 errhint("Create it again as the extension's script does.")));
+		report_index(read);
 	read->snapshot = snapshot;
 	read->slot = table_slot_create(read->rel, NULL);
 	read->fetch = table_index_fetch_begin(read->rel);
 	read->key = _bt_mkscankey(read->index, NULL);
+	read->nvarlena = count_varlena(read->index);
 	read->ntexts = count_texts(read->index);
 	read->skip_dead = !TransactionStartedDuringRecovery();
 	read->page = (Page) palloc(BLCKSZ);
@@ -155,11 +178,15 @@ descend(PfaRead *read, int ncolumns, bool after)
 	_bt_freestack(pfa_bt_search(read->index, read->rel, read->key, &buffer,
 								read->snapshot));
 	pgstat_count_index_scan(read->index);
-	if (!BufferIsValid(buffer))
+	if (!BufferIsValid(buffer) && IsolationIsSerializable())
 	{
+		/* Whoever inserted a first entry meanwhile did not see the lock. */
 		PredicateLockRelation(read->index, read->snapshot);
-		return false;
+		_bt_freestack(pfa_bt_search(read->index, read->rel, read->key, &buffer,
+									read->snapshot));
 	}
+	if (!BufferIsValid(buffer))
+		return false;
 	enter_page(read, buffer);
 	read->steps = BufferGetBlockNumber(buffer) == right;
 	return true;
@@ -284,30 +311,11 @@ find_end(PfaRead *read)
 		read->end = find_place(read, read->nequal, true);
 }
 
-/*
- * Bytes that the columns take which entries must equal, -1 if that cannot be
- * told: short texts are all stored in the same way.
- */
-static int
-equal_width(const PfaRead *read)
-{
-	int width = 0;
-
-	for (int i = 0; i < read->nequal; i++)
-	{
-		const char *key = DatumGetPointer(read->key->scankeys[i].sk_argument);
-
-		if (i >= read->nkeytexts ||
-			VARSIZE_ANY_EXHDR(key) + VARHDRSZ_SHORT > VARATT_SHORT_MAX)
-			return -1;
-		width += VARSIZE_ANY_EXHDR(key) + VARHDRSZ_SHORT;
-	}
-	return width;
-}
-
 static void
 seek(PfaRead *read, const NullableDatum *values, int nvalues, bool after)
 {
+	if (nvalues > IndexRelationGetNumberOfKeyAttributes(read->index))
+		report_index(read);
 	read->nkeytexts = Min(read->ntexts, nvalues);
 	for (int i = nvalues - 1; i >= 0; i--)
 	{
@@ -321,7 +329,6 @@ seek(PfaRead *read, const NullableDatum *values, int nvalues, bool after)
 			read->nkeytexts = Min(read->nkeytexts, i);
 		}
 	}
-	read->equal_width = equal_width(read);
 	read->ntids = 0;
 	if (is_near(read, nvalues, after) || descend(read, nvalues, after))
 	{
@@ -400,36 +407,47 @@ pfa_read_next_entry(PfaRead *read)
 	return next_entry(read);
 }
 
-/* Faster than index_getattr for a column behind texts, as all of ours are. */
+/*
+ * What is behind the columns that entries must equal, if these are texts that
+ * have their usual form; else NULL.  That is all there is to skip in nearly
+ * every entry of ours, and index_getattr takes several times as long.
+ */
+static inline const char *
+behind_equal(const PfaRead *read)
+{
+	const char *place = entry_data(read->entry);
+
+	if (read->nequal > read->nvarlena || IndexTupleHasNulls(read->entry))
+		return NULL;
+	for (int i = 0; i < read->nequal; i++)
+	{
+		if (!VARATT_IS_SHORT(place))
+			return NULL;
+		place += VARSIZE_SHORT(place);
+	}
+	return place;
+}
+
 Datum
 pfa_read_entry_column(PfaRead *read, int column, bool *isnull)
 {
 	TupleDesc desc = RelationGetDescr(read->index);
-	const char *data;
-	int offset = 0;
-	int i = 0;
+	const char *place = column > read->nequal ? behind_equal(read) : NULL;
 
-	if (IndexTupleHasNulls(read->entry))
+	if (place == NULL)
 		return index_getattr(read->entry, column, desc, isnull);
-	data = entry_data(read->entry);
-	if (column > read->nequal && read->equal_width >= 0)
-	{
-		i = read->nequal;
-		offset = read->equal_width;
-	}
-	for (;; i++)
+	for (int i = read->nequal;; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 
-		offset = att_align_pointer(offset, attribute->attalign,
-								   attribute->attlen, data + offset);
+		place = (const char *) att_align_pointer(place, attribute->attalign,
+												 attribute->attlen, place);
 		if (i == column - 1)
 		{
 			*isnull = false;
-			return fetchatt(attribute, data + offset);
+			return fetchatt(attribute, place);
 		}
-		offset = att_addlength_pointer(offset, attribute->attlen,
-									   data + offset);
+		place = att_addlength_pointer(place, attribute->attlen, place);
 	}
 }
 
@@ -468,6 +486,7 @@ is_visible(PfaRead *read)
 
 	if (block != read->block)
 	{
+		CHECK_FOR_INTERRUPTS();
 		read->block = block;
 		read->all_visible = VM_ALL_VISIBLE(read->rel, block, &read->vmbuffer);
 		/* What reading the row would have locked, under SERIALIZABLE. */
@@ -496,25 +515,25 @@ pfa_read_next(PfaRead *read)
 
 /* ---- counting ---- */
 
-/* The text behind the columns that entries must equal. */
-static inline void
-next_text(PfaRead *read, const char **bytes, uint32 *len)
+/* Order of the id and the text behind the columns that are equal. */
+static inline int
+compare_next_text(PfaRead *read, const PfaId *id)
 {
-	const char *place = entry_data(read->entry) + read->equal_width;
-	bool isnull;
+	const char *place = behind_equal(read);
+	Datum stored;
 	text *value;
+	int order;
 
-	if (likely(read->equal_width >= 0 && !IndexTupleHasNulls(read->entry) &&
-			   VARATT_IS_SHORT(place)))
-	{
-		*bytes = VARDATA_SHORT(place);
-		*len = VARSIZE_SHORT(place) - VARHDRSZ_SHORT;
-		return;
-	}
-	value = DatumGetTextPP(
-		pfa_read_entry_column(read, read->nequal + 1, &isnull));
-	*bytes = VARDATA_ANY(value);
-	*len = VARSIZE_ANY_EXHDR(value);
+	if (likely(place != NULL && VARATT_IS_SHORT(place)))
+		return pfa_compare_ids(id->bytes, id->len, VARDATA_SHORT(place),
+							   VARSIZE_SHORT(place) - VARHDRSZ_SHORT);
+	stored = pfa_read_entry_value(read, read->nequal + 1);
+	value = DatumGetTextPP(stored);
+	order = pfa_compare_ids(id->bytes, id->len, VARDATA_ANY(value),
+							VARSIZE_ANY_EXHDR(value));
+	if ((Pointer) value != DatumGetPointer(stored))
+		pfree(value);
+	return order;
 }
 
 int64
@@ -525,19 +544,13 @@ pfa_read_count(PfaRead *read, const PfaId *without, int nwithout)
 
 	while (next_entry(read))
 	{
-		const char *bytes;
-		uint32 len;
 		int order = 1;
 
-		if (i < nwithout)
-		{
-			next_text(read, &bytes, &len);
-			while (i < nwithout &&
-				   (order = pfa_compare_ids(without[i].bytes, without[i].len,
-											bytes, len)) < 0)
-				i++;
-		}
-		n += order != 0 && is_visible(read);
+		while (i < nwithout &&
+			   (order = compare_next_text(read, &without[i])) < 0)
+			i++;
+		if (i == nwithout || order != 0)
+			n += is_visible(read);
 	}
 	return n;
 }

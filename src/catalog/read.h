@@ -30,12 +30,12 @@ typedef struct PfaRead
 	TupleTableSlot *slot; /* the row, after pfa_read_next or pfa_read_fetch */
 	struct IndexFetchTableData *fetch;
 	struct BTScanInsertData *key;
-	int ntexts;      /* leading columns that are texts in byte order */
-	int nkeytexts;   /* those of them that the key has, and not as null */
-	int nequal;      /* columns of the key that an entry must equal */
-	int equal_width; /* bytes that they take in each, or -1 */
-	bool skip_dead;  /* entries that are marked as dead to all */
-	int64 nentries;  /* for pg_stat_all_indexes */
+	int nvarlena;   /* leading columns of varying length */
+	int ntexts;     /* leading columns that are texts in byte order */
+	int nkeytexts;  /* those of them that the key has, and not as null */
+	int nequal;     /* columns of the key that an entry must equal */
+	bool skip_dead; /* entries that are marked as dead to all */
+	int64 nentries; /* for pg_stat_all_indexes */
 
 	/* the leaf page that the read is on */
 	Buffer buffer; /* pinned as long as its entries are in use */
