@@ -33,6 +33,7 @@ typedef struct Beneath
 	PfaMirrorRecord record;
 	PfaMerged merged;
 	PfaOverlayList layers;
+	bool drafted; /* the last layer is the draft */
 } Beneath;
 
 /* Where records and overlays are read, open for a whole call. */
@@ -178,10 +179,11 @@ read_beneath(Beneath *beneath, const PfaDraftOwner *owner, Sources *sources,
 	pfa_overlays_of_record(&sources->overlays, pfa_id, id_len,
 						   &beneath->layers);
 	n = beneath->layers.n;
-	if (n > 0 && beneath->layers.items[n - 1].state == PFA_STATE_MODIFIED)
-		n--;
+	beneath->drafted = n > 0 &&
+		beneath->layers.items[n - 1].state == PFA_STATE_MODIFIED;
 	pfa_merge(&beneath->merged, owner->organization_id,
-			  &beneath->record.data->root, beneath->layers.items, n);
+			  &beneath->record.data->root, beneath->layers.items,
+			  n - beneath->drafted);
 	return true;
 }
 
@@ -376,9 +378,9 @@ read_now(Beneath *beneath, const PfaDraftOwner *owner, const PfaChange *change)
 }
 
 /*
- * The draft is locked before anything else is looked at: its user may have
- * committed it in another session meanwhile, and what is beneath has then
- * become another.
+ * A draft that is there is locked before anything else is looked at: its user
+ * may have committed it in another session meanwhile, and what is beneath has
+ * then become another.  Where there is none, the insert finds out.
  */
 static bool
 try_change(const PfaDraftOwner *owner, const PfaChange *change,
@@ -388,9 +390,13 @@ try_change(const PfaDraftOwner *owner, const PfaChange *change,
 	PfaDraft draft = {0};
 	Content content;
 
-	if (!pfa_draft_lock(owner, change->pfa_id, &draft))
-		memset(&draft, 0, sizeof(draft));
 	read_now(&beneath, owner, change);
+	if (beneath.drafted)
+	{
+		if (!pfa_draft_lock(owner, change->pfa_id, &draft))
+			memset(&draft, 0, sizeof(draft));
+		read_now(&beneath, owner, change);
+	}
 	content.delta = open_items(draft.delta, &content.ndelta);
 	content.base = open_items(draft.base, &content.nbase);
 	pfa_merge_items(&content.delta, &content.ndelta, change->items,
