@@ -150,11 +150,15 @@ static void
 enter_page(PfaRead *read, Buffer buffer)
 {
 	Page page = BufferGetPage(buffer);
+	LocationIndex lower = ((PageHeader) page)->pd_lower;
+	LocationIndex upper = ((PageHeader) page)->pd_upper;
 
 	PredicateLockPage(read->index, BufferGetBlockNumber(buffer),
 					  read->snapshot);
 	pfa_test_for_old_snapshot(read->snapshot, read->index, page);
-	memcpy(read->page, page, BLCKSZ);
+	/* What is used of it: nothing is between the two. */
+	memcpy(read->page, page, lower);
+	memcpy(read->page + upper, page + upper, BLCKSZ - upper);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	read->buffer = buffer;
 	read->first = P_FIRSTDATAKEY(BTPageGetOpaque(read->page));
