@@ -10,8 +10,8 @@
  * and looks through a whole page when it is only asked for its first match.
  * Here the entries of a leaf page that match are found by binary search, copied
  * with the page, and taken as they come: as they are sorted, all between the
- * first and the last match.  A count then costs a few nanoseconds an entry, and
- * a seek to a key near by no descent.
+ * first and the last match.  A count then costs little more than reading the
+ * pages from memory, and a seek to a key near by no descent.
  *
  * The rules are those of an index-only scan of nbtree:
  * - Whatever the snapshot sees is in the index when a page is copied.  What is
