@@ -45,6 +45,9 @@ static const PfaMirrorColumn columns[] = {
 	{"isFundsTransferable", PFA_MIRROR_IS_FUNDS_TRANSFERABLE, PFA_KIND_BOOLEAN},
 };
 
+StaticAssertDecl(lengthof(columns) <= 30,
+				 "masks have room for 30 columns above those of texts");
+
 /* Keys that costs are computed from, and the costs of which periods. */
 #define PLAN     1
 #define FORECAST 2

@@ -94,13 +94,9 @@ static const char *
 copy_text(Datum value, uint32 *len)
 {
 	text *source = DatumGetTextPP(value);
-	char *copy;
 
 	*len = VARSIZE_ANY_EXHDR(source);
-	copy = palloc(*len + 1);
-	memcpy(copy, VARDATA_ANY(source), *len);
-	copy[*len] = '\0';
-	return copy;
+	return pnstrdup(VARDATA_ANY(source), *len);
 }
 
 /* An array of n items, with room for one more. */

@@ -232,8 +232,7 @@ entry_data(IndexTuple entry)
 
 /*
  * Order of the first ncolumns of the key and an entry, as _bt_compare has it,
- * which would spend most of its time on calling memcmp for texts in our
- * collation.
+ * without the calls that it makes for each text to come to memcmp.
  */
 static int
 compare(PfaRead *read, int ncolumns, OffsetNumber at)
@@ -375,6 +374,7 @@ enter_entry(PfaRead *read, IndexTuple entry)
 	}
 }
 
+/* In line for pfa_read_count, and so is is_visible. */
 static inline bool
 next_entry(PfaRead *read)
 {
@@ -517,6 +517,20 @@ pfa_read_next(PfaRead *read)
 	return false;
 }
 
+bool
+pfa_entry_visible(IndexScanDesc scan, TupleTableSlot *slot, Buffer *vmbuffer,
+				  bool *fetched)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(&scan->xs_heaptid);
+
+	*fetched = !VM_ALL_VISIBLE(scan->heapRelation, block, vmbuffer);
+	if (*fetched)
+		return index_fetch_heap(scan, slot);
+	/* What reading the row would have locked, under SERIALIZABLE. */
+	PredicateLockPage(scan->heapRelation, block, scan->xs_snapshot);
+	return true;
+}
+
 /* ---- counting ---- */
 
 /* Order of the id and the text behind the columns that are equal. */
@@ -557,20 +571,6 @@ pfa_read_count(PfaRead *read, const PfaId *without, int nwithout)
 			n += is_visible(read);
 	}
 	return n;
-}
-
-bool
-pfa_entry_visible(IndexScanDesc scan, TupleTableSlot *slot, Buffer *vmbuffer,
-				  bool *fetched)
-{
-	BlockNumber block = ItemPointerGetBlockNumber(&scan->xs_heaptid);
-
-	*fetched = !VM_ALL_VISIBLE(scan->heapRelation, block, vmbuffer);
-	if (*fetched)
-		return index_fetch_heap(scan, slot);
-	/* What reading the row would have locked, under SERIALIZABLE. */
-	PredicateLockPage(scan->heapRelation, block, scan->xs_snapshot);
-	return true;
 }
 
 /* ---- values ---- */

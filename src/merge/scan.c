@@ -290,20 +290,6 @@ find_open_conditions(Path *path, Relation index, List *predicate,
 	}
 }
 
-/* Begin behind the cursor, where the column behind the given ones is the id. */
-static void
-add_cursor_key(Path *path, Relation index, const PfaScanRequest *request)
-{
-	bool descending = request->sort->descending;
-	const PfaSortKey *after = request->after;
-
-	add_key(path, index, path->nequal, 0,
-			descending ? BTLessStrategyNumber : BTGreaterStrategyNumber,
-			descending ? F_TEXT_LT : F_TEXT_GT,
-			PointerGetDatum(
-				cstring_to_text_with_len(after->id, after->id_len)));
-}
-
 static bool
 make_path(Path *path, Relation index, const PfaScanRequest *request)
 {
@@ -350,8 +336,12 @@ make_path(Path *path, Relation index, const PfaScanRequest *request)
 	if (request->nexcluded > 0 && path->id_column == 0)
 		path->covers = false;
 	path->plain = path->ordered && path->covers;
-	if (path->plain && request->after != NULL)
-		add_cursor_key(path, index, request);
+	/* The scan for a page in descending order begins behind the cursor. */
+	if (path->plain && request->sort->descending && request->after != NULL)
+		add_key(path, index, path->nequal, 0, BTLessStrategyNumber, F_TEXT_LT,
+				PointerGetDatum(
+					cstring_to_text_with_len(request->after->id,
+											 request->after->id_len)));
 	return true;
 }
 
@@ -568,20 +558,17 @@ compare_rows(const void *a, const void *b, void *arg)
 
 /* ---- the scan ---- */
 
-/* Ids come in order, or the other way round, where the index gives it. */
+/* Whether the id is excluded; ids come in order, or the other way round. */
 static bool
-is_excluded(MirrorScan *scan, const char *id, uint32 id_len)
+skip_excluded(MirrorScan *scan, const char *id, uint32 id_len, bool descending)
 {
 	const PfaScanRequest *request = scan->request;
-	bool descending = request->sort->descending;
 
-	if (!scan->path.ordered)
-		return is_in(request->excluded, request->nexcluded, id, id_len);
 	while (scan->nskipped < request->nexcluded)
 	{
-		const PfaId *next = &request->excluded[descending ? request->nexcluded -
-													   1 - scan->nskipped :
-															scan->nskipped];
+		int at = descending ? request->nexcluded - 1 - scan->nskipped :
+							  scan->nskipped;
+		const PfaId *next = &request->excluded[at];
 		int order = pfa_compare_ids(next->bytes, next->len, id, id_len);
 
 		if (order == 0)
@@ -591,6 +578,16 @@ is_excluded(MirrorScan *scan, const char *id, uint32 id_len)
 		scan->nskipped++;
 	}
 	return false;
+}
+
+static bool
+is_excluded(MirrorScan *scan, const char *id, uint32 id_len)
+{
+	const PfaScanRequest *request = scan->request;
+
+	if (scan->path.ordered)
+		return skip_excluded(scan, id, id_len, request->sort->descending);
+	return is_in(request->excluded, request->nexcluded, id, id_len);
 }
 
 /* Whether the entry is one of the page, where the index gives the order. */
@@ -710,24 +707,6 @@ run(MirrorScan *scan)
 
 /* ---- entries of the index by themselves ---- */
 
-/* As is_excluded; both come in the order of ids. */
-static bool
-skip_excluded(MirrorScan *scan, const char *id, uint32 id_len)
-{
-	const PfaScanRequest *request = scan->request;
-
-	while (scan->nskipped < request->nexcluded)
-	{
-		const PfaId *next = &request->excluded[scan->nskipped];
-		int order = pfa_compare_ids(next->bytes, next->len, id, id_len);
-
-		if (order >= 0)
-			return order == 0;
-		scan->nskipped++;
-	}
-	return false;
-}
-
 static bool
 entry_matches(const Path *path, PfaRead *read)
 {
@@ -770,7 +749,7 @@ read_entry(MirrorScan *scan, PfaRead *read, bool page)
 		PfaSortKey key = {.id = VARDATA_ANY(id),
 						  .id_len = VARSIZE_ANY_EXHDR(id)};
 
-		if (skip_excluded(scan, key.id, key.id_len))
+		if (skip_excluded(scan, key.id, key.id_len, false))
 			return false;
 		page = page && on_page(scan, &key);
 	}
