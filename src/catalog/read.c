@@ -11,7 +11,8 @@
  * Here the entries of a leaf page that match are found by binary search, copied
  * with the page, and taken as they come: as they are sorted, all between the
  * first and the last match.  A count then costs little more than reading the
- * pages from memory, and a seek to a key near by no descent.
+ * pages from memory.  And whoever seeks again and again finds the leaves in the
+ * page above them, which is copied, too, without a descent for each.
  *
  * The rules are those of an index-only scan of nbtree:
  * - Whatever the snapshot sees is in the index when a page is copied.  What is
@@ -19,6 +20,9 @@
  * - The page stays pinned while its entries are in use, because VACUUM, which
  *	 waits for that pin, may else give the places of dead rows to new ones.
  * - Pages are left to the right only, by the link that was copied with them.
+ *	 What a page says of those below it may be old: from where it leads, keys
+ *	 that have moved since are found to the right.  A page that was deleted
+ *	 stays what it was as long as the snapshot lives.
  * - A page is locked against phantoms, for SERIALIZABLE, before it is read.
  */
 #include "postgres.h"
@@ -40,6 +44,7 @@
 #include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 #include "catalog/read.h"
 #include "compat.h"
@@ -106,6 +111,7 @@ pfa_read_open_index(PfaRead *read, Oid table, Oid index, Snapshot snapshot)
 	read->buffer = InvalidBuffer;
 	read->vmbuffer = InvalidBuffer;
 	read->block = InvalidBlockNumber;
+	read->parent = InvalidBlockNumber;
 }
 
 void
@@ -135,11 +141,24 @@ pfa_read_close(PfaRead *read)
 	ExecDropSingleTupleTableSlot(read->slot);
 	pfree(read->key);
 	pfree(read->page);
+	if (read->inner != NULL)
+		pfree(read->inner);
 	index_close(read->index, AccessShareLock);
 	table_close(read->rel, AccessShareLock);
 }
 
-/* ---- leaf pages ---- */
+/* ---- pages ---- */
+
+/* What is used of it: nothing is between lower and upper. */
+static void
+copy_page(Page to, Page from)
+{
+	LocationIndex lower = ((PageHeader) from)->pd_lower;
+	LocationIndex upper = ((PageHeader) from)->pd_upper;
+
+	memcpy(to, from, lower);
+	memcpy(to + upper, from + upper, BLCKSZ - upper);
+}
 
 /*
  * Be on the page, which is pinned and locked, and unlock it.  The whole of it
@@ -150,15 +169,11 @@ static void
 enter_page(PfaRead *read, Buffer buffer)
 {
 	Page page = BufferGetPage(buffer);
-	LocationIndex lower = ((PageHeader) page)->pd_lower;
-	LocationIndex upper = ((PageHeader) page)->pd_upper;
 
 	PredicateLockPage(read->index, BufferGetBlockNumber(buffer),
 					  read->snapshot);
 	pfa_test_for_old_snapshot(read->snapshot, read->index, page);
-	/* What is used of it: nothing is between the two. */
-	memcpy(read->page, page, lower);
-	memcpy(read->page + upper, page + upper, BLCKSZ - upper);
+	copy_page(read->page, page);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	read->buffer = buffer;
 	read->first = P_FIRSTDATAKEY(BTPageGetOpaque(read->page));
@@ -171,28 +186,28 @@ enter_page(PfaRead *read, Buffer buffer)
 static bool
 descend(PfaRead *read, int ncolumns, bool after)
 {
-	BlockNumber right = BufferIsValid(read->buffer) ?
-		BTPageGetOpaque(read->page)->btpo_next :
-		P_NONE;
 	Buffer buffer;
+	BTStack stack;
 
 	leave_page(read);
 	read->key->keysz = ncolumns;
 	read->key->nextkey = after;
-	_bt_freestack(pfa_bt_search(read->index, read->rel, read->key, &buffer,
-								read->snapshot));
+	stack = pfa_bt_search(read->index, read->rel, read->key, &buffer,
+						  read->snapshot);
 	pgstat_count_index_scan(read->index);
 	if (!BufferIsValid(buffer) && IsolationIsSerializable())
 	{
 		/* Whoever inserted a first entry meanwhile did not see the lock. */
 		PredicateLockRelation(read->index, read->snapshot);
-		_bt_freestack(pfa_bt_search(read->index, read->rel, read->key, &buffer,
-									read->snapshot));
+		stack = pfa_bt_search(read->index, read->rel, read->key, &buffer,
+							  read->snapshot);
 	}
+	read->parent = stack == NULL ? InvalidBlockNumber : stack->bts_blkno;
+	read->inner_read = false;
+	_bt_freestack(stack);
 	if (!BufferIsValid(buffer))
 		return false;
 	enter_page(read, buffer);
-	read->steps = BufferGetBlockNumber(buffer) == right;
 	return true;
 }
 
@@ -235,12 +250,16 @@ entry_data(IndexTuple entry)
  * without the calls that it makes for each text to come to memcmp.
  */
 static int
-compare(PfaRead *read, int ncolumns, OffsetNumber at)
+compare(PfaRead *read, Page page, int ncolumns, OffsetNumber at)
 {
-	ItemId item = PageGetItemId(read->page, at);
-	IndexTuple entry = (IndexTuple) PageGetItem(read->page, item);
+	ItemId item = PageGetItemId(page, at);
+	IndexTuple entry = (IndexTuple) PageGetItem(page, item);
+	bool pivot = BTreeTupleIsPivot(entry);
 	const char *text = entry_data(entry);
 	int n = IndexTupleHasNulls(entry) ? 0 : Min(ncolumns, read->nkeytexts);
+
+	if (pivot)
+		n = Min(n, BTreeTupleGetNAtts(entry, read->index));
 
 	for (int i = 0; i < n; i++, text += VARSIZE_ANY(text))
 	{
@@ -254,25 +273,27 @@ compare(PfaRead *read, int ncolumns, OffsetNumber at)
 								VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
 		if (order != 0)
 			return order;
-		if (i == ncolumns - 1)
+		/* What of a pivot is cut off may decide. */
+		if (i == ncolumns - 1 && !pivot)
 			return 0;
 	}
 	read->key->keysz = ncolumns;
-	return _bt_compare(read->index, read->key, read->page, at);
+	return _bt_compare(read->index, read->key, page, at);
 }
 
-/* The first entry that equals the key or is behind it, or only the latter. */
+/*
+ * The first entry from low to before high that equals the key or is behind it,
+ * or only the latter.
+ */
 static OffsetNumber
-find_place(PfaRead *read, int ncolumns, bool after)
+search(PfaRead *read, Page page, OffsetNumber low, OffsetNumber high,
+	   int ncolumns, bool after)
 {
-	OffsetNumber low = read->first;
-	OffsetNumber high = read->last + 1;
-
 	while (low < high)
 	{
 		OffsetNumber middle = low + (high - low) / 2;
 
-		if (compare(read, ncolumns, middle) >= (after ? 0 : 1))
+		if (compare(read, page, ncolumns, middle) >= (after ? 0 : 1))
 			low = middle + 1;
 		else
 			high = middle;
@@ -280,27 +301,97 @@ find_place(PfaRead *read, int ncolumns, bool after)
 	return low;
 }
 
-/* Whether that entry is on this page or before it. */
-static bool
-ends_behind(PfaRead *read, int ncolumns, bool after)
+static OffsetNumber
+find_place(PfaRead *read, int ncolumns, bool after)
 {
-	return read->first <= read->last &&
-		compare(read, ncolumns, read->last) < (after ? 0 : 1);
+	return search(read, read->page, read->first, read->last + 1, ncolumns,
+				  after);
+}
+
+/* Whether what is looked for is behind all that is on the page. */
+static bool
+is_behind(PfaRead *read, Page page, int ncolumns, bool after)
+{
+	return !P_RIGHTMOST(BTPageGetOpaque(page)) &&
+		compare(read, page, ncolumns, P_HIKEY) >= (after ? 0 : 1);
+}
+
+/* Have a copy of the page above; false where it is no use any more. */
+static bool
+read_inner(PfaRead *read)
+{
+	Buffer buffer;
+	Page page;
+	BTPageOpaque opaque;
+
+	if (read->inner_read || read->parent == InvalidBlockNumber)
+		return read->inner_read;
+	if (read->inner == NULL)
+		read->inner = (Page)
+			MemoryContextAlloc(GetMemoryChunkContext(read->page), BLCKSZ);
+	buffer = _bt_getbuf(read->index, read->parent, BT_READ);
+	page = BufferGetPage(buffer);
+	opaque = BTPageGetOpaque(page);
+	pfa_test_for_old_snapshot(read->snapshot, read->index, page);
+	if (!P_IGNORE(opaque) && opaque->btpo_level == 1)
+	{
+		copy_page(read->inner, page);
+		read->inner_read = true;
+	}
+	else
+		read->parent = InvalidBlockNumber;
+	_bt_relbuf(read->index, buffer);
+	return read->inner_read;
+}
+
+/* Go to a leaf by the page above it, which has the leaf, too. */
+static void
+go_down(PfaRead *read, int ncolumns, bool after)
+{
+	OffsetNumber first = P_FIRSTDATAKEY(BTPageGetOpaque(read->inner));
+	OffsetNumber at;
+	ItemId item;
+	BlockNumber block;
+
+	/* The first one's key is minus infinity, whatever is there. */
+	at = search(read, read->inner, first + 1,
+				PageGetMaxOffsetNumber(read->inner) + 1, ncolumns, after);
+	item = PageGetItemId(read->inner, at - 1);
+	block = BTreeTupleGetDownLink((IndexTuple) PageGetItem(read->inner, item));
+	leave_page(read);
+	for (;;)
+	{
+		Buffer buffer = _bt_getbuf(read->index, block, BT_READ);
+		Page page = BufferGetPage(buffer);
+		BTPageOpaque opaque = BTPageGetOpaque(page);
+
+		if (!P_IGNORE(opaque) && !is_behind(read, page, ncolumns, after))
+		{
+			enter_page(read, buffer);
+			return;
+		}
+		block = opaque->btpo_next;
+		_bt_relbuf(read->index, buffer);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /*
- * Many seeks go forward, and not far: where the last one led to the next page,
- * what is not on this page is looked for there before the tree is descended
- * again.
+ * Many seeks go forward, and not far: what is not on this page is on one that
+ * the page above leads to.
  */
 static bool
-is_near(PfaRead *read, int ncolumns, bool after)
+go_forward(PfaRead *read, int ncolumns, bool after)
 {
 	if (!BufferIsValid(read->buffer) || read->first > read->last ||
-		compare(read, ncolumns, read->first) <= 0)
+		compare(read, read->page, ncolumns, read->first) <= 0)
 		return false;
-	return ends_behind(read, ncolumns, after) ||
-		(read->steps && step_right(read) && ends_behind(read, ncolumns, after));
+	if (!is_behind(read, read->page, ncolumns, after))
+		return true;
+	if (!read_inner(read) || is_behind(read, read->inner, ncolumns, after))
+		return false;
+	go_down(read, ncolumns, after);
+	return true;
 }
 
 /* Find the end of what matches, which may be on a page further right. */
@@ -308,7 +399,7 @@ static void
 find_end(PfaRead *read)
 {
 	if (read->first > read->last ||
-		compare(read, read->nequal, read->last) >= 0)
+		compare(read, read->page, read->nequal, read->last) >= 0)
 		read->end = read->last + 1;
 	else
 		read->end = find_place(read, read->nequal, true);
@@ -333,7 +424,7 @@ seek(PfaRead *read, const NullableDatum *values, int nvalues, bool after)
 		}
 	}
 	read->ntids = 0;
-	if (is_near(read, nvalues, after) || descend(read, nvalues, after))
+	if (go_forward(read, nvalues, after) || descend(read, nvalues, after))
 	{
 		read->next = find_place(read, nvalues, after);
 		find_end(read);

@@ -39,12 +39,16 @@ typedef struct PfaRead
 
 	/* the leaf page that the read is on */
 	Buffer buffer; /* pinned as long as its entries are in use */
-	bool steps;    /* the last descent was to the next page */
 	Page page;     /* a copy */
 	OffsetNumber first;
 	OffsetNumber last;
 	OffsetNumber next; /* entry to read next */
 	OffsetNumber end;  /* behind the last one that matches */
+
+	/* the page above it, which the last descent went through */
+	BlockNumber parent; /* InvalidBlockNumber: the leaf is the root */
+	Page inner;         /* room for a copy, made when it is first needed */
+	bool inner_read;    /* the copy is of parent */
 
 	/* the entry that the read is on */
 	IndexTuple entry;
