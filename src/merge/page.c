@@ -568,11 +568,11 @@ hash_listing(const PfaPageRequest *request)
 
 /* The answer is written in one piece, each record straight to its place. */
 static Jsonb *
-make_answer(Listing *listing, int nrows, const char *next)
+make_answer(Listing *listing, int nrows, const char *next, MemoryContext caller)
 {
 	Size room = ANSWER_ROOM + (next == NULL ? 0 : strlen(next));
 	PfaElement *elements = prepare_elements(listing, nrows, &room);
-	Jsonb *answer = palloc(VARHDRSZ + room);
+	Jsonb *answer = MemoryContextAlloc(caller, VARHDRSZ + room);
 	PfaJsonbTarget target;
 	PfaJsonbItem item;
 
@@ -595,8 +595,14 @@ pfa_page_get(const PfaPageRequest *request)
 	Listing listing = {0};
 	char *next = NULL;
 	int nrows;
+	/* Freed before the answer becomes text, which then has its memory. */
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext work = AllocSetContextCreate(caller, "pfa_vanguard page",
+											   ALLOCSET_DEFAULT_SIZES);
+	Jsonb *answer;
 
 	pfa_keep_memory();
+	MemoryContextSwitchTo(work);
 	listing.request = request;
 	listing.snapshot = GetActiveSnapshot();
 	listing.has_after = request->cursor != NULL;
@@ -614,5 +620,8 @@ pfa_page_get(const PfaPageRequest *request)
 	if (request->filter.states == 0)
 		find_overlays(&listing, nrows);
 	pfa_overlays_close(&listing.overlays);
-	return make_answer(&listing, nrows, next);
+	answer = make_answer(&listing, nrows, next, caller);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(work);
+	return answer;
 }
