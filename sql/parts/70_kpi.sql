@@ -47,7 +47,7 @@ CREATE TABLE @extschema@.pfa_kpi_delta (
     actual_cost numeric NOT NULL,
     monthly_rate numeric NOT NULL,
     value_counts bigint[] NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = false);
 CREATE INDEX pfa_kpi_delta_organization ON @extschema@.pfa_kpi_delta (organization_id, facet);
 COMMENT ON TABLE @extschema@.pfa_kpi_delta IS 'changes that are still to be added to pfa_kpi: columns as there, negative where something went';
 COMMENT ON COLUMN @extschema@.pfa_kpi_delta.facet IS 'as in pfa_kpi; 0: the row has all columns of the key and counts for all three';
@@ -56,7 +56,7 @@ CREATE TABLE @extschema@.pfa_mv_change (
     kpi_stats boolean NOT NULL,
     timeline_bounds boolean NOT NULL,
     requested boolean NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = false);
 COMMENT ON TABLE @extschema@.pfa_mv_change IS 'changes of pfa_mirror that a materialized view does not have yet';
 COMMENT ON COLUMN @extschema@.pfa_mv_change.kpi_stats IS 'mv_pfa_kpi_stats does not have it';
 COMMENT ON COLUMN @extschema@.pfa_mv_change.timeline_bounds IS 'mv_pfa_timeline_bounds does not have it';

@@ -64,8 +64,10 @@ while (time < $end)
 		WHERE a.backend_type LIKE 'pfa%' AND NOT l.granted AND l.waitstart IS NOT NULL}))
 	{
 		my ($key, $seconds) = split /\|/, $row;
-		$requests++ unless $seen{$key}++;
-		$longest = $seconds if $seconds > $longest;
+		# its age counts if it is seen again, as its time may just be over
+		$longest = $seen{$key} if exists $seen{$key} && $seen{$key} > $longest;
+		$requests++ unless exists $seen{$key};
+		$seen{$key} = $seconds;
 	}
 	usleep(20_000);
 }
@@ -139,8 +141,8 @@ $session->run('VACUUM pfa_mirror');
 is($session->run(q{SELECT pg_relation_size('pfa_mirror')}), $size{pfa_mirror},
 	'VACUUM does not truncate the mirror');
 is($session->run(q{SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class
-	WHERE 'vacuum_truncate=false' = ANY (reloptions)}), 'pfa_mirror pfa_sync_page pfa_sync_vanished',
-	'nor what is emptied after each run');
+	WHERE 'vacuum_truncate=false' = ANY (reloptions)}),
+	'pfa_kpi_delta pfa_mirror pfa_mv_change pfa_sync_page pfa_sync_vanished', 'nor what is emptied again and again');
 
 is(log_lines($node, '(deadlock detected|PANIC|terminated by signal|TRAP)'), 0, 'no deadlock, nothing crashed');
 $_->close for $session, $holder;

@@ -56,6 +56,9 @@ is(value($standby, $db, q{SELECT ok FROM pfa_test_source('pems')}), 't',
 my $reader = session($standby, $db);
 my $query = 'SELECT count(*), pg_sleep(6) FROM pfa_mirror';
 $reader->start($query);
+# it sleeps once it has read, so it has its snapshot
+ok(wait_for($standby, $db, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'}),
+	'a long query is under way');
 for (1 .. 4)
 {
 	sim($sim, 'change?org=RIO&count=100');
@@ -85,7 +88,7 @@ compare($primary, $db, $sim, 'RIO', 'primary');
 sim($sim, 'fault?kind=hang&after=1000');
 my $run = value($primary, $db, q{SELECT pfa_sync_now('RIO', 'full')});
 ok(wait_for($primary, $db,
-	"SELECT rows_seen >= 500 FROM pfa_sync_status WHERE organization_id = 'RIO'", 20),
+	"SELECT rows_seen >= 500 FROM pfa_sync_status WHERE organization_id = 'RIO'"),
 	'a run hangs on the primary');
 $primary->wait_for_catchup($standby);
 is(value($standby, $db, q{SELECT state, reason FROM pfa_sync_status WHERE organization_id = 'RIO'}),
