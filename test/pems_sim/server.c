@@ -36,8 +36,9 @@ static struct
 	uint64_t woken; /* times that sim_server_wake was called */
 } delays = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* Until then, or until a wake-up after so many. */
 static void
-delay_connection(struct MHD_Connection *connection, double due)
+delay_connection(struct MHD_Connection *connection, double due, uint64_t woken)
 {
 	Delay *delay = sim_alloc(sizeof(Delay));
 
@@ -45,6 +46,8 @@ delay_connection(struct MHD_Connection *connection, double due)
 	delay->due = due;
 	MHD_suspend_connection(connection);
 	pthread_mutex_lock(&delays.lock);
+	if (woken != delays.woken)
+		delay->due = 0;
 	delay->next = delays.first;
 	delays.first = delay;
 	pthread_cond_signal(&delays.changed);
@@ -286,7 +289,7 @@ read_feed(void *arg, uint64_t pos, char *out, size_t max)
 	{
 		if ((int64_t) pos >= feed->hang)
 		{
-			delay_connection(feed->connection, FOREVER);
+			delay_connection(feed->connection, FOREVER, feed->woken);
 			return 0;
 		}
 		if ((int64_t) (pos + max) > feed->hang)
@@ -296,7 +299,7 @@ read_feed(void *arg, uint64_t pos, char *out, size_t max)
 	{
 		if (now < feed->next)
 		{
-			delay_connection(feed->connection, feed->next);
+			delay_connection(feed->connection, feed->next, feed->woken);
 			return 0;
 		}
 		feed->next = now + feed->interval;
@@ -318,7 +321,7 @@ feed_response(SimRequest *request, SimBody *body)
 	feed->body = body;
 	feed->connection = request->connection;
 	feed->cut = feed->hang = -1;
-	feed->woken = delays.woken;
+	feed->woken = request->woken;
 	if (strike->on[SIM_FAULT_CUT])
 	{
 		fault = &strike->fault[SIM_FAULT_CUT];
@@ -508,7 +511,7 @@ fault_delays(SimRequest *request)
 		due = hang->ms >= 0 ? sim_now() + (double) hang->ms / 1000 : FOREVER;
 	if (due == 0)
 		return false;
-	delay_connection(request->connection, due);
+	delay_connection(request->connection, due, request->woken);
 	return true;
 }
 
@@ -520,6 +523,10 @@ sim_answer_fault(SimRequest *request, enum MHD_Result *result)
 	if (!request->struck)
 	{
 		request->struck = true;
+		/* A fault that is cleared from now on lets the request go on. */
+		pthread_mutex_lock(&delays.lock);
+		request->woken = delays.woken;
+		pthread_mutex_unlock(&delays.lock);
 		sim_faults_strike(strike, request->on, request->org, request->offset);
 	}
 	*result = MHD_YES;

@@ -599,6 +599,7 @@ typedef struct SimRequest
 	SimBuf body;
 	bool too_big;
 	bool struck; /* faults are chosen */
+	uint64_t woken; /* wake-ups before it was struck */
 	bool waited; /* latency is over */
 	bool set;    /* a fault has changed its setting */
 	bool held;   /* counted as in flight */

@@ -11,6 +11,7 @@ use File::Basename;
 use File::Temp ();
 use HTTP::Tiny;
 use JSON::PP ();
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -19,7 +20,7 @@ use Time::HiRes qw(usleep time);
 our @EXPORT = qw(
   new_server simulator sim add_source wait_sync run_sync compare
   worker_pids wait_for value differences
-  session timed setting process_exists log_lines synced
+  session timed stalled setting process_exists log_lines synced
   differences_query
   add_organizations sync_all last_run sim_json mirror_trace pairwise
   certificate requests_of preload_shim
@@ -27,6 +28,48 @@ our @EXPORT = qw(
 
 my @simulators;
 my $root = $ENV{PFA_ROOT} || '.';
+
+# ---- a machine that stands still ----
+
+# A process that sleeps 10 ms at a time adds up how much it has overslept, so
+# that limits of time are those of the product and not of a busy machine.
+my $stalls = File::Temp::tempdir(CLEANUP => 1) . '/seconds';
+my $clock = begin_clock($$);
+
+sub begin_clock
+{
+	my ($parent) = @_;
+	my $pid = fork();
+
+	die "cannot fork: $!" unless defined $pid;
+	return $pid if $pid != 0;
+	open STDIN, '<', '/dev/null';
+	open STDOUT, '>', '/dev/null';
+	open STDERR, '>', '/dev/null';
+	my ($lost, $last) = (0, time);
+	while (getppid == $parent)
+	{
+		usleep(10_000);
+		my $now = time;
+		if ($now - $last > 0.1)
+		{
+			$lost += $now - $last;
+			open my $file, '>', "$stalls.new" or last;
+			print $file $lost;
+			close $file;
+			rename "$stalls.new", $stalls;
+		}
+		$last = $now;
+	}
+	POSIX::_exit(0);
+}
+
+# Seconds that the machine has stood still since the test began.
+sub stalled
+{
+	open my $file, '<', $stalls or return 0;
+	return scalar(<$file>) || 0;
+}
 
 # A server, preloading the extension unless told otherwise, with the extension
 # in database postgres.  Options: preload, extension, conf.
@@ -122,10 +165,10 @@ sub value
 sub wait_for
 {
 	my ($node, $db, $query, $seconds, $expected) = @_;
-	my $end = time + ($seconds // 60);
+	my $end = time + ($seconds // 60) - stalled();
 
 	$expected //= 't';
-	while (time < $end)
+	while (time - stalled() < $end)
 	{
 		my ($rc, $out) = $node->psql($db, $query);
 		return 1 if $rc == 0 && $out eq $expected;
@@ -247,13 +290,16 @@ sub session
 	return PfaSession->new($node, $db);
 }
 
-# Seconds that the code took.
+# Seconds that the code took, without those that the machine stood still.
 sub timed
 {
 	my ($code) = @_;
-	my $start = time;
+	my ($start, $lost) = (time, stalled());
 	$code->();
-	return time - $start;
+	my $seconds = time - $start;
+	# by then the last stall has been noted
+	usleep(30_000);
+	return $seconds - (stalled() - $lost);
 }
 
 # Wait until each organization that is not paused has been synced, and the last
@@ -276,10 +322,12 @@ sub setting
 	$node->reload;
 }
 
+# A zombie has ended.
 sub process_exists
 {
 	my ($pid) = @_;
-	return kill(0, $pid) == 1;
+	open my $stat, '<', "/proc/$pid/stat" or return 0;
+	return (<$stat> // '') =~ /\) [^ZX]/ ? 1 : 0;
 }
 
 # How many lines of the server log, from the offset on, match.
@@ -311,8 +359,9 @@ sub sync_all
 {
 	my ($node, $db, $mode) = @_;
 	$mode //= 'auto';
-	$node->safe_psql($db, "SELECT pfa_sync_now(NULL, '$mode')");
-	return wait_sync($node, $db);
+	# in one session, so that a run that ends soon is waited for, too
+	return $node->safe_psql($db, "SELECT pfa_sync_now(NULL, '$mode') \\g /dev/null\n"
+		. "SELECT coalesce(pfa_sync_wait(NULL, '120 seconds'), 'none')");
 }
 
 # Columns of an organization's last run, separated by |.
@@ -394,8 +443,8 @@ sub pairwise
 END
 {
 	my $status = $?;
-	kill 'TERM', @simulators;
-	waitpid $_, 0 for @simulators;
+	kill 'TERM', $clock, @simulators;
+	waitpid $_, 0 for $clock, @simulators;
 	$? = $status;
 }
 

@@ -29,19 +29,19 @@ sub scheduler
 sub appears
 {
 	my ($db, $name) = @_;
-	ok(wait_for($node, 'postgres', scheduler($db), 5, '1'), $name);
+	ok(wait_for($node, 'postgres', scheduler($db), 10, '1'), $name);
 }
 
 sub leaves
 {
 	my ($db, $name) = @_;
-	ok(wait_for($node, 'postgres', scheduler($db), 5, '0'), $name);
+	ok(wait_for($node, 'postgres', scheduler($db), 10, '0'), $name);
 }
 
 # The launcher has looked into every database, and found nothing.
 ok(wait_for($node, 'postgres',
 	"SELECT count(*) = 1 AND bool_and(application_name = 'pfa_vanguard launcher')
-	 FROM pg_stat_activity WHERE backend_type LIKE 'pfa_vanguard%'", 5),
+	 FROM pg_stat_activity WHERE backend_type LIKE 'pfa_vanguard%'", 20),
 	'launcher runs, and no scheduler without the extension');
 
 # Rolled back: had the launcher looked for it, it would not come back to rest
@@ -105,7 +105,7 @@ $node->safe_psql('second', 'ALTER EXTENSION pfa_vanguard UPDATE');
 ok(wait_for($node, 'postgres',
 	"SELECT count(*) FROM pg_stat_activity
 	 WHERE application_name = 'pfa_vanguard scheduler second' AND pid <> $before",
-	6, '1'), 'ALTER EXTENSION UPDATE has the workers start anew');
+	20, '1'), 'ALTER EXTENSION UPDATE has the workers start anew');
 
 # ---- where none belongs ----
 
@@ -120,7 +120,7 @@ is(value($node, 'postgres',
 	'not in templates, nor where only a schema has the name');
 
 $node->safe_psql('postgres', 'ALTER DATABASE from_template ALLOW_CONNECTIONS false');
-ok(wait_for($node, 'postgres', scheduler('from_template'), 5, '0'),
+ok(wait_for($node, 'postgres', scheduler('from_template'), 20, '0'),
 	'leaves a database that no longer allows connections');
 
 is(log_lines($node, '(PANIC|terminated by signal|TRAP)'), 0, 'nothing crashed');

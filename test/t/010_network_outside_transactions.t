@@ -29,7 +29,7 @@ ok(wait_for($node, 'postgres',
 # ---- samples ----
 
 my $session = session($node, 'postgres');
-my ($samples, $waiting, $bad) = (0, 0, '');
+my ($samples, $waiting, $bad, $last) = (0, 0, '', '');
 my $end = time + 5;
 while (time < $end)
 {
@@ -45,7 +45,10 @@ while (time < $end)
 	my ($count, $text) = split /\|/, $row, 2;
 	$samples++;
 	$waiting += $count;
-	$bad ||= $text;
+	# The columns are read one after the other, and a turn may just have begun:
+	# what is held through a wait is there in the next sample, too.
+	$bad ||= $text if $text eq $last;
+	$last = $text;
 }
 is($bad, '', 'waiting processes hold no transaction, snapshot or lock');
 cmp_ok($samples, '>', 50, "seen in $samples samples");
@@ -55,7 +58,14 @@ cmp_ok($waiting, '>', 3 * $samples, 'that saw the syncs waiting');
 
 $node->safe_psql('postgres', 'CREATE TABLE t AS SELECT generate_series(1, 1000) AS i');
 $node->safe_psql('postgres', 'DELETE FROM t');
-like($session->run('VACUUM (VERBOSE) t'), qr/1000 removed, 0 remain/,
+# A turn that just goes on may hold a snapshot, too; the syncs would each time.
+my $removed = '';
+for (1 .. 3)
+{
+	$removed .= $session->run('VACUUM (VERBOSE) t');
+	last if $removed =~ /1000 removed, 0 remain/;
+}
+like($removed, qr/1000 removed, 0 remain/,
 	'VACUUM removes rows that were deleted after the syncs began');
 
 # ---- and then it goes on ----

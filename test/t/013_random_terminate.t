@@ -32,14 +32,10 @@ my $session = session($node, 'postgres');
 
 sub all_back
 {
-	my $end = time + 30;
-	my $start = time;
-	while (time < $end)
-	{
-		return time - $start if $session->run($wanted) eq '3';
-		usleep(30_000);
-	}
-	return 30;
+	return timed(sub {
+		my $end = time + 30;
+		usleep(30_000) until $session->run($wanted) eq '3' || time > $end;
+	});
 }
 
 diag("seed $seed");

@@ -60,9 +60,9 @@ $seconds = timed(sub { $out = $session->run('DROP EXTENSION pfa_vanguard CASCADE
 unlike($out, qr/ERROR/, 'DROP EXTENSION');
 cmp_ok($seconds, '<', $limit, 'takes less than a second');
 like($waiter->result, qr/has been dropped|is not installed|does not exist/, 'who waited is told');
-ok(wait_for($node, $db, $workers, 2, '0'), 'the sync workers leave, though PEMS hangs');
+ok(wait_for($node, $db, $workers, 10, '0'), 'the sync workers leave, though PEMS hangs');
 ok(wait_for($node, $db, q{SELECT count(*) FROM pg_stat_activity
-	WHERE application_name LIKE 'pfa_vanguard scheduler%'}, 5, '0'), 'the scheduler leaves');
+	WHERE application_name LIKE 'pfa_vanguard scheduler%'}, 20, '0'), 'the scheduler leaves');
 is(value($node, $db, q{SELECT count(*) FROM pg_class WHERE relname LIKE 'pfa\_%'}), '0',
 	'nothing is left');
 
@@ -91,7 +91,7 @@ cmp_ok($seconds, '<', 2, 'take less than two seconds');
 is(value($node, $db, q{SELECT run_id FROM pfa_sync_run WHERE organization_id = 'LIMA'}), '1',
 	'the new run has the number of the old one');
 ok(wait_for($node, $db, "SELECT count(*) FROM pg_stat_activity
-	WHERE application_name = 'pfa_vanguard sync RIO'", 2, '0'), 'the worker of the old run leaves');
+	WHERE application_name = 'pfa_vanguard sync RIO'", 10, '0'), 'the worker of the old run leaves');
 sim($sim, 'clear');
 ok(wait_for($node, $db, 'SELECT status FROM pfa_sync_run', 20, 'completed'), 'the new one completes');
 ok(wait_for($node, $db, $workers, 10, '0'), 'no worker is left');
@@ -105,10 +105,10 @@ is(value($node, $db, 'SELECT count(*) FROM pfa_sync_page'), '0', 'nor left it pa
 $node->safe_psql($db, 'DROP EXTENSION pfa_vanguard CASCADE');
 $node->safe_psql($db, 'CREATE SCHEMA home; CREATE EXTENSION pfa_vanguard SCHEMA home');
 ok(wait_for($node, $db, q{SELECT count(*) FROM pg_stat_activity
-	WHERE application_name LIKE 'pfa_vanguard scheduler%'}, 5, '1'), 'in a schema of its own');
+	WHERE application_name LIKE 'pfa_vanguard scheduler%'}, 20, '1'), 'in a schema of its own');
 $node->safe_psql($db, 'DROP SCHEMA home CASCADE');
 ok(wait_for($node, $db, q{SELECT count(*) FROM pg_stat_activity
-	WHERE application_name LIKE 'pfa_vanguard scheduler%'}, 3, '0'), 'it goes with its schema');
+	WHERE application_name LIKE 'pfa_vanguard scheduler%'}, 20, '0'), 'it goes with its schema');
 
 is(log_lines($node, '(PANIC|terminated by signal|TRAP)'), 0, 'nothing crashed');
 $_->close for $session, $waiter;

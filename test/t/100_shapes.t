@@ -50,12 +50,12 @@ sub check
 	my ($same, $anew, @differences) = split /\n/, $node->safe_psql('postgres', q{
 		SELECT max(run_id) AS last FROM pfa_sync_run \gset
 		SELECT FROM pfa_sync_now();
-		SELECT pfa_sync_wait(NULL, '1 minute') AS waited \gset
+		SELECT coalesce(pfa_sync_wait(NULL, '1 minute'), 'completed') AS waited \gset
 		SELECT :'waited' || ' ' || sum(rows_inserted + rows_updated + rows_deleted + rows_rejected) ||
 			coalesce(' ' || string_agg(error, '; '), '') FROM pfa_sync_run WHERE run_id > :last;
 		DELETE FROM pfa_mirror;
 		SELECT FROM pfa_sync_now();
-		SELECT pfa_sync_wait(NULL, '1 minute') AS waited \gset
+		SELECT coalesce(pfa_sync_wait(NULL, '1 minute'), 'completed') AS waited \gset
 		SELECT :'waited' || ' ' || string_agg(rows_inserted || '/' || rows_seen, ' ' ORDER BY organization_id)
 		FROM (SELECT DISTINCT ON (organization_id) * FROM pfa_sync_run ORDER BY organization_id, run_id DESC) r;
 	} . differences_query($sim, @orgs));

@@ -36,9 +36,13 @@ sub sync
 
 # ---- first sync ----
 
-# Pages so slow that the second worker starts before the first has read them all.
-sim($sim, 'fault?kind=latency&ms=300');
-add_organizations($node, 'postgres', 'pems', 'RIO');
+# No page is read before the second worker is there.
+sim($sim, 'fault?kind=hang&after=1000');
+$node->safe_psql('postgres', "SELECT pfa_add_organization('RIO', 'pems', sync_interval => '7 days')");
+ok(wait_for($node, 'postgres', "SELECT count(*) = 2 FROM pg_stat_activity
+	WHERE application_name = 'pfa_vanguard sync RIO' AND wait_event_type = 'Extension'"), 'a second worker comes');
+sim($sim, 'clear');
+wait_sync($node, 'postgres');
 is(last_run($node, 'postgres', 'RIO', $counts),
 	'completed full seen 6000 total 6000 ins 5997 upd 0 del 0 same 0 rej 3', 'first sync, by two workers');
 my ($calls, $mine) = split /\|/, last_run($node, 'postgres', 'RIO', 'api_calls, bytes_received');
@@ -47,7 +51,6 @@ is($calls, $stats->{requests}{data}, 'api_calls are the requests that were made'
 cmp_ok($mine, '>=', $stats->{bytes}, 'bytes_received holds all bodies');
 cmp_ok($mine, '<', 1.1 * $stats->{bytes}, 'and little else');
 cmp_ok($stats->{in_flight_max}, '>', 2, 'two workers were at it');
-sim($sim, 'clear');
 compare($node, 'postgres', $sim, 'RIO', 'first sync');
 
 my ($times) = last_run($node, 'postgres', 'RIO', q{requested_at <= started_at AND started_at < finished_at
@@ -108,6 +111,8 @@ sim($sim, 'clear');
 
 # ---- no news, no trace ----
 
+# the views are not refreshed meanwhile
+wait_for($node, 'postgres', 'SELECT NOT EXISTS (SELECT FROM pfa_mv_change)');
 $node->safe_psql('postgres', 'VACUUM pfa_mirror; CHECKPOINT');
 my $trace = mirror_trace($node, 'postgres');
 my $lsn = value($node, 'postgres', 'SELECT pg_current_wal_insert_lsn()');
@@ -138,7 +143,7 @@ sub row_blocks
 }
 
 $node->psql('postgres', 'VACUUM pfa_mirror; SELECT pg_stat_force_next_flush()');
-my $before = row_blocks();
+$before = row_blocks();
 is(sync('RIO'), 'completed full seen 6009 total 6009 ins 0 upd 0 del 0 same 6006 rej 3', 'nothing has changed again');
 cmp_ok(row_blocks() - $before, '<', $row_pages / 10, 'an unchanged record is compared in the index');
 for my $round (1 .. 3)

@@ -44,7 +44,9 @@ sub missing
 sub interrupt
 {
 	my ($org, $pages) = @_;
-	wait_for($node, $db, "SELECT count(*) >= $pages FROM pfa_sync_page", 30) or return 0;
+	wait_for($node, $db, "SELECT (SELECT count(*) FROM pfa_sync_page) >= $pages
+		AND EXISTS (SELECT FROM pg_stat_activity
+			WHERE application_name = 'pfa_vanguard sync $org' AND wait_event_type = 'Extension')") or return 0;
 	# one that has just ended by itself is only warned of
 	return $session->run("SET client_min_messages = error;
 		SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
@@ -68,14 +70,16 @@ for my $org (qw(OFF KEY))
 
 		# each attempt gets 700 rows further
 		sim($sim, 'stats?reset=1');
-		sim($sim, "fault?kind=hang&after=700&org=$org");
+		my $fault = sim_json($sim, "fault?kind=hang&after=700&org=$org")->{fault};
 		my $run = value($node, $db, "SELECT pfa_sync_now('$org', 'full')");
 		for my $kill (1 .. 3)
 		{
 			cmp_ok(interrupt($org, 7 * $kill - 1), '>=', 1, "$org, round $round: terminated for the ${kill}. time");
 			move($org);
-			sim($sim, 'clear');
-			sim($sim, 'fault?kind=hang&after=' . (700 + 700 * $kill) . "&org=$org") if $kill < 3;
+			# the next one first, so that no worker gets past both
+			my $former = $fault;
+			$fault = sim_json($sim, 'fault?kind=hang&after=' . (700 + 700 * $kill) . "&org=$org")->{fault} if $kill < 3;
+			sim($sim, "clear?id=$former");
 		}
 		is(value($node, $db, "SELECT pfa_sync_wait($run, '1 minute')"), 'completed', "$org, round $round: completes");
 		cmp_ok(value($node, $db, "SELECT attempt FROM pfa_sync_run WHERE run_id = $run"), '>=', 2,

@@ -66,7 +66,7 @@ $node->safe_psql($db, 'CREATE EXTENSION pg_stat_statements; CREATE ROLE anyone; 
 for my $name (sort keys %sim)
 {
 	$node->safe_psql($db, "CREATE SERVER at_$name FOREIGN DATA WRAPPER pfa_pems
-		OPTIONS (base_url '$sim{$name}{url}', max_retries '0', timeout '1', page_size '40')");
+		OPTIONS (base_url '$sim{$name}{url}', max_retries '0', timeout '3', page_size '40')");
 }
 $node->safe_psql($db, "CREATE USER MAPPING FOR CURRENT_USER SERVER at_file
 		OPTIONS (username 'api', password_file '$dir/password');
@@ -85,7 +85,7 @@ my @faults = ('status&code=401', 'status&code=403', 'status&code=400', 'status&c
 for my $name (sort keys %sim)
 {
 	$node->safe_psql($db, "SELECT pfa_add_organization('$name', 'at_$name', 'RIO', '7 days')");
-	ok(wait_for($node, $db, "SELECT status FROM pfa_sync_run WHERE organization_id = '$name'", 30, 'completed'),
+	ok(wait_for($node, $db, "SELECT bool_or(status = 'completed') FROM pfa_sync_run WHERE organization_id = '$name'"),
 		"$name: syncs");
 	is(value($node, $db, "SELECT count(*) FROM pfa_mirror WHERE organization_id = '$name'"), '100', "$name: records");
 	is(ask("SELECT ok FROM pfa_test_source('at_$name')"), 't', "$name: pfa_test_source");

@@ -64,7 +64,7 @@ sub bounced
 	chomp $o;
 	return ($o, $e);
 }
-for (1 .. 100)
+for (1 .. 600)
 {
 	my ($o) = bounced('SELECT 1');
 	last if ($o // '') eq '1';

@@ -118,7 +118,7 @@ for ([ 'api', $users ], [ $superuser, $writer ])
 	my $out = slurp_file("$dir/pgbench.$user");
 	is($bench->result(0), 0, "$user: no call failed") or diag(substr($out, 0, 3000));
 	my ($done) = $out =~ /transactions actually processed: (\d+)/;
-	cmp_ok($done // 0, '>', 10, "$user got on");
+	cmp_ok($done // 0, '>', 0, "$user got on");
 	note("$user: " . ($done // 0) . ' transactions');
 }
 is($node->safe_psql('postgres', "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'"), '0', 'no deadlock');

@@ -30,7 +30,7 @@ sub start_redis
 		  '--appendonly', 'no', '--dir', $dir;
 		exit 1;
 	}
-	for (1 .. 100)
+	for (1 .. 1200)
 	{
 		return if `redis-cli -s $dir/s ping 2>/dev/null` =~ /PONG/;
 		usleep(50_000);

@@ -36,7 +36,7 @@ sub start_redis
 		  '--appendonly', 'no', '--dir', $dir, @args;
 		exit 1;
 	}
-	for (1 .. 100)
+	for (1 .. 1200)
 	{
 		return if `redis-cli -p $port ping 2>&1` =~ /PONG|NOAUTH/;
 		usleep(50_000);
@@ -68,9 +68,12 @@ sub cli
 	return $out;
 }
 
+start_redis();
+cli('set pfa:RIO:stats old');
 my $node = new_server('main', conf => qq{
 	pfa_vanguard.cache_backend = redis
 	pfa_vanguard.redis_url = 'redis://localhost:$port'
+	pfa_vanguard.redis_timeout = 2s
 });
 $node->safe_psql('postgres', q{
 	INSERT INTO pfa_organization (organization_id, pems_organization, server_name, owner, sync_interval, paused, system_identifier, database_oid)
@@ -84,12 +87,17 @@ sub stat_of
 	return $node->safe_psql('postgres', "SELECT $column FROM pfa_cache_stats WHERE keyspace = 'all'");
 }
 
-# Whether the second of two calls is a hit.
+# Whether the second of two calls is a hit; a sweep of the scheduler may come
+# between them.
 sub hits
 {
-	my $before = stat_of('hits');
-	$node->safe_psql('postgres', q{SELECT pfa_get('RIO'); SELECT pfa_get('RIO')});
-	return stat_of('hits') > $before;
+	for (1 .. 5)
+	{
+		my $before = stat_of('hits');
+		$node->safe_psql('postgres', q{SELECT pfa_get('RIO'); SELECT pfa_get('RIO')});
+		return 1 if stat_of('hits') > $before;
+	}
+	return 0;
 }
 
 sub change
@@ -112,7 +120,7 @@ sub url
 
 # ---- ways in ----
 
-start_redis();
+ok(is_swept('pfa:RIO:stats'), 'what an earlier life of the server left is deleted');
 becomes(1, 'without login');
 ok(hits(), 'hits');
 is(cli('get pfa:RIO:data'), $node->safe_psql('postgres', "SET pfa_vanguard.cache_backend = off; SELECT pfa_get('RIO')"), 'plain JSON');
@@ -178,42 +186,41 @@ becomes(1, 'without login again');
 # ---- stopped ----
 
 ok(hits(), 'hits');
+setting($node, 'pfa_vanguard.redis_timeout', '50ms');
+usleep(100_000);
 kill 'STOP', $redis;
 my $first = timed(sub { $node->safe_psql('postgres', "SELECT pfa_get('RIO')") });
 my $then = timed(sub { $node->safe_psql('postgres', "SELECT pfa_get('RIO')") for 1 .. 5 });
 is(stat_of('up'), 'f', 'stopped: down');
-my $waited = $node->safe_psql('postgres', q{
-	CREATE TABLE took (ms float8);
-	DO $$ DECLARE t timestamptz; BEGIN
+# Who has waited for redis_timeout has counted an error.
+my $errors = stat_of('errors');
+$node->safe_psql('postgres', q{
+	DO $$ BEGIN
 		FOR i IN 1 .. 200 LOOP
-			t := clock_timestamp();
 			PERFORM pfa_get('RIO');
-			INSERT INTO took VALUES (extract(epoch FROM clock_timestamp() - t) * 1000);
 			PERFORM pg_sleep(0.005);
-		END LOOP; END $$;
-	SELECT count(*) FILTER (WHERE ms >= 50) FROM took});
+		END LOOP; END $$});
+my $waited = stat_of('errors') - $errors;
 cmp_ok($waited, '<=', 8, "of 200 calls in a second, $waited waited for redis_timeout");
-my $slow = $node->safe_psql('postgres', q{
-	TRUNCATE took;
-	CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ DECLARE t timestamptz; BEGIN
+$errors = stat_of('errors');
+$node->safe_psql('postgres', q{
+	CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN
 		FOR i IN 1 .. 100 LOOP
-			t := clock_timestamp();
 			UPDATE pfa_mirror SET data = data || jsonb_build_object('x', i) WHERE organization_id = 'RIO' AND pfa_id = 'P1';
 			COMMIT;
-			INSERT INTO took VALUES (extract(epoch FROM clock_timestamp() - t) * 1000);
 		END LOOP; END $$;
-	CALL commits();
-	SELECT count(*) FILTER (WHERE ms >= 50) FROM took});
-cmp_ok($slow, '<=', 10, "nor commits: $slow of 100 took as long");
+	CALL commits()});
+$waited = stat_of('errors') - $errors;
+cmp_ok($waited, '<=', 10, "nor commits: $waited of 100 did");
 setting($node, 'pfa_vanguard.redis_timeout', '10s');
 usleep(100_000);
 my $session = session($node, 'postgres');
 my $pid = $session->backend;
 $session->start("SELECT count(pfa_get('RIO')) FROM generate_series(1, 100000)");
 ok(wait_for($node, 'postgres', "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid", 30), 'a caller waits for Redis');
-my $killed = time;
+# a whole wait takes 10 s
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
-ok(wait_for($node, 'postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid", 5, '0') && time - $killed < 3, 'and can be terminated');
+ok(wait_for($node, 'postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid", 6, '0'), 'and can be terminated');
 $session->close;
 setting($node, 'pfa_vanguard.redis_timeout', undef);
 change();

@@ -58,7 +58,8 @@ my $view_differs = q{
 sub refreshed
 {
 	my ($name) = @_;
-	ok(wait_for($node, 'postgres', $view_differs, 30, '0'),
+	ok(wait_for($node, 'postgres', $view_differs, 120, '0')
+		&& wait_for($node, 'postgres', 'SELECT count(*) FROM pfa_mv_change', 60, '0'),
 		"$name: the view has the specification's numbers, and so has pfa_kpi_stats()");
 }
 

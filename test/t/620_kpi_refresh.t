@@ -41,18 +41,21 @@ sub set_interval
 {
 	my ($interval) = @_;
 	$node->safe_psql('postgres', "ALTER SYSTEM SET pfa_vanguard.view_refresh_interval = '$interval'");
-	$node->reload;
-	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+	turn();
 }
 
-# Have the scheduler take a turn, and wait for its end.
+# Have the scheduler take a turn, and wait for its end: two rounds that end
+# asleep hold a whole one.
 sub turn
 {
-	my $since = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
-	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	wait_for($node, 'postgres', qq{
-		SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'pfa_vanguard scheduler postgres'
-		AND state = 'idle' AND state_change > '$since'}, 30);
+	for (1 .. 2)
+	{
+		my $since = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+		$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+		wait_for($node, 'postgres', qq{
+			SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'pfa_vanguard scheduler postgres'
+			AND state = 'idle' AND wait_event_type = 'Extension' AND state_change > '$since'});
+	}
 }
 
 sub refreshed_at

@@ -104,7 +104,7 @@ is(metric('pfa_sync_duration_seconds_count'), 2, 'two durations');
 is(metric('pfa_sync_records_processed_sum'), 700, 'records that were looked at');
 cmp_ok(metric('pfa_sync_records_per_second', '{"organization": "RIO"}'), '>', 0, 'a rate');
 is( $node->safe_psql($db, q{
-	SELECT bool_and(abs(m.value - extract(epoch FROM s.last_success_at)) < 2)
+	SELECT bool_and(m.value BETWEEN extract(epoch FROM s.last_success_at) - 0.001 AND extract(epoch FROM clock_timestamp()))
 	FROM pfa_sync_state s JOIN pfa_metrics m ON m.name = 'pfa_sync_last_success_timestamp_seconds'
 		AND m.labels ->> 'organization' = s.organization_id}),
 	't', 'time of the last success');
@@ -166,10 +166,12 @@ is(metric('pfa_sync_operations_total', '{"organization": "RIO"}')
 	1, 'a cancelled sync is neither');
 agrees('cancel');
 
+# A run's seconds are counted after its end has been committed.
 is( $node->safe_psql($db, q{
-	SELECT round(sum(m.value)::numeric - (SELECT extract(epoch FROM sum(finished_at - started_at)) FROM pfa_sync_run), 0)
-	FROM pfa_metrics m WHERE name = 'pfa_sync_busy_seconds_total'}),
-	0, 'busy seconds are those of the history');
+	SELECT busy - history BETWEEN 0 AND 0.5 * n
+	FROM (SELECT sum(value)::numeric AS busy FROM pfa_metrics WHERE name = 'pfa_sync_busy_seconds_total') m,
+		(SELECT extract(epoch FROM sum(finished_at - started_at)) AS history, count(*) AS n FROM pfa_sync_run) r}),
+	't', 'busy seconds are those of the history');
 
 # ---- API ----
 
@@ -269,11 +271,11 @@ is(statements(), $count + 7, 'an error that is caught leaves nothing behind');
 
 my $slow = metric('pfa_db_slow_queries_total');
 $node->safe_psql($db, q{
-	SET pfa_vanguard.slow_query_threshold = '100ms';
-	SELECT pg_sleep(0.2), count(*) FROM pfa_sync_run;
+	SET pfa_vanguard.slow_query_threshold = '1s';
+	SELECT pg_sleep(1.5), count(*) FROM pfa_sync_run;
 	SELECT count(*) FROM pfa_sync_run;
 	SET pfa_vanguard.slow_query_threshold = -1;
-	SELECT pg_sleep(0.2), count(*) FROM pfa_sync_run;});
+	SELECT pg_sleep(1.5), count(*) FROM pfa_sync_run;});
 is(metric('pfa_db_slow_queries_total'), $slow + 1, 'a slow statement');
 is(metric('pfa_db_relation_slow_queries_total', '{"relation": "pfa_sync_run"}'), $slow + 1,
 	'by table');
@@ -310,11 +312,18 @@ is( $node->safe_psql($db, q{SELECT count(*) > 0 AND bool_and(value BETWEEN 0 AND
 
 $holder->query_safe(q{
 	BEGIN;
+	-- all at once, or a turn of the scheduler and this wait for one another
 	DO $$ DECLARE t text; BEGIN
-		FOR t IN SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
-			WHERE d.deptype = 'e' AND c.relkind = 'r'
-			AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pfa_vanguard')
-		LOOP EXECUTE 'LOCK TABLE ' || t || ' IN ACCESS EXCLUSIVE MODE'; END LOOP;
+		LOOP
+			BEGIN
+				FOR t IN SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
+					WHERE d.deptype = 'e' AND c.relkind = 'r'
+					AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pfa_vanguard')
+				LOOP EXECUTE 'LOCK TABLE ' || t || ' IN ACCESS EXCLUSIVE MODE NOWAIT'; END LOOP;
+				EXIT;
+			EXCEPTION WHEN lock_not_available THEN PERFORM pg_sleep(0.05);
+			END;
+		END LOOP;
 	END $$});
 for my $view (split /\n/, $node->safe_psql($db,
 		q{SELECT relname FROM pg_class WHERE relkind = 'v' AND relname ~ '^pfa_(metrics|alerts|workers)' ORDER BY 1}))
@@ -330,6 +339,8 @@ $holder->quit;
 
 $node->append_conf('postgresql.conf', "pfa_vanguard.max_organizations = 4\n");
 $node->restart;
+# those that are there take their places before others come
+wait_for($node, $db, q{SELECT count(*) = 2 FROM pfa_metrics WHERE name = 'pfa_sync_running'});
 $node->safe_psql($db, q{
 	SELECT pfa_add_organization(o, 'pems', 'RIO', '1 day')
 	FROM unnest(ARRAY['other', 'rio', 'QUITO', 'Ñandú "x"', repeat('a', 62) || 'b', repeat('a', 62) || 'c']) o});
@@ -362,10 +373,14 @@ ok(wait_for($node, $db, q{
 	AND labels ->> 'worker' = 'scheduler' AND value = 1}),
 	'a scheduler that was started again');
 
-kill 'KILL', (worker_pids($node, '%scheduler%'))[0];
+my $offset = -s $node->logfile;
+ok(wait_for($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name LIKE 'pfa_vanguard scheduler%'}),
+	'it has its name');
+kill 'KILL', worker_pids($node, '%scheduler%');
+ok($node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset), 'a crash');
 ok(wait_for($node, $db, q{
 	SELECT value > 1e9 FROM pfa_metrics WHERE name = 'pfa_sync_last_success_timestamp_seconds'
-	AND labels ->> 'organization' = 'RIO'}, 30), 'after a crash the facts are back');
+	AND labels ->> 'organization' = 'RIO'}), 'after a crash the facts are back');
 
 $node->safe_psql($db, "SELECT pfa_remove_organization('QUITO')");
 ok(wait_for($node, $db, q{
