@@ -65,6 +65,17 @@ report_index(const PfaRead *read)
 		 errhint("Create it again as the script does.")));
 }
 
+/* As nbtree does where its pages lead nowhere. */
+static void
+report_corruption(const PfaRead *read)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INDEX_CORRUPTED),
+			 errmsg("index \"%s\" is corrupted",
+					RelationGetRelationName(read->index)),
+			 errhint("REINDEX it.")));
+}
+
 /* Leading columns of varying length. */
 static int
 count_varlena(Relation index)
@@ -104,6 +115,8 @@ pfa_read_open_index(PfaRead *read, Oid table, Oid index, Snapshot snapshot)
 	read->slot = table_slot_create(read->rel, NULL);
 	read->fetch = table_index_fetch_begin(read->rel);
 	read->key = _bt_mkscankey(read->index, NULL);
+	_bt_metaversion(read->index, &read->key->heapkeyspace,
+					&read->key->allequalimage);
 	read->nvarlena = count_varlena(read->index);
 	read->ntexts = count_texts(read->index);
 	read->skip_dead = !TransactionStartedDuringRecovery();
@@ -149,6 +162,16 @@ pfa_read_close(PfaRead *read)
 
 /* ---- pages ---- */
 
+static Buffer
+get_page(PfaRead *read, BlockNumber block)
+{
+	Buffer buffer = _bt_getbuf(read->index, block, BT_READ);
+
+	pfa_test_for_old_snapshot(read->snapshot, read->index,
+							  BufferGetPage(buffer));
+	return buffer;
+}
+
 /* What is used of it: nothing is between lower and upper. */
 static void
 copy_page(Page to, Page from)
@@ -161,7 +184,7 @@ copy_page(Page to, Page from)
 }
 
 /*
- * Be on the page, which is pinned and locked, and unlock it.  The whole of it
+ * Be on the leaf, which is pinned and locked, and unlock it.  The whole of it
  * is copied even for one entry: a search in a page that is not in the
  * processor's cache waits for memory as often as it compares.
  */
@@ -172,7 +195,6 @@ enter_page(PfaRead *read, Buffer buffer)
 
 	PredicateLockPage(read->index, BufferGetBlockNumber(buffer),
 					  read->snapshot);
-	pfa_test_for_old_snapshot(read->snapshot, read->index, page);
 	copy_page(read->page, page);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	read->buffer = buffer;
@@ -223,7 +245,7 @@ step_right(PfaRead *read)
 		BTPageOpaque opaque;
 
 		CHECK_FOR_INTERRUPTS();
-		buffer = _bt_getbuf(read->index, block, BT_READ);
+		buffer = get_page(read, block);
 		opaque = BTPageGetOpaque(BufferGetPage(buffer));
 		if (!P_IGNORE(opaque))
 		{
@@ -329,10 +351,9 @@ read_inner(PfaRead *read)
 	if (read->inner == NULL)
 		read->inner = (Page)
 			MemoryContextAlloc(GetMemoryChunkContext(read->page), BLCKSZ);
-	buffer = _bt_getbuf(read->index, read->parent, BT_READ);
+	buffer = get_page(read, read->parent);
 	page = BufferGetPage(buffer);
 	opaque = BTPageGetOpaque(page);
-	pfa_test_for_old_snapshot(read->snapshot, read->index, page);
 	if (!P_IGNORE(opaque) && opaque->btpo_level == 1)
 	{
 		copy_page(read->inner, page);
@@ -361,10 +382,12 @@ go_down(PfaRead *read, int ncolumns, bool after)
 	leave_page(read);
 	for (;;)
 	{
-		Buffer buffer = _bt_getbuf(read->index, block, BT_READ);
+		Buffer buffer = get_page(read, block);
 		Page page = BufferGetPage(buffer);
 		BTPageOpaque opaque = BTPageGetOpaque(page);
 
+		if (!P_ISLEAF(opaque) || (P_IGNORE(opaque) && P_RIGHTMOST(opaque)))
+			report_corruption(read);
 		if (!P_IGNORE(opaque) && !is_behind(read, page, ncolumns, after))
 		{
 			enter_page(read, buffer);
@@ -392,6 +415,20 @@ go_forward(PfaRead *read, int ncolumns, bool after)
 		return false;
 	go_down(read, ncolumns, after);
 	return true;
+}
+
+/*
+ * Find where to go on, on a page further right.  That is its first entry, unless
+ * a page that was deleted in between has left it keys from before what is sought.
+ */
+static void
+find_begin(PfaRead *read)
+{
+	read->next = read->first;
+	if (read->first <= read->last &&
+		compare(read, read->page, read->nsought, read->first) >=
+			(read->after ? 0 : 1))
+		read->next = find_place(read, read->nsought, read->after);
 }
 
 /* Find the end of what matches, which may be on a page further right. */
@@ -423,6 +460,8 @@ seek(PfaRead *read, const NullableDatum *values, int nvalues, bool after)
 			read->nkeytexts = Min(read->nkeytexts, i);
 		}
 	}
+	read->nsought = nvalues;
+	read->after = after;
 	read->ntids = 0;
 	if (go_forward(read, nvalues, after) || descend(read, nvalues, after))
 	{
@@ -489,7 +528,7 @@ next_entry(PfaRead *read)
 		/* Behind an entry that does not match, none does. */
 		if (read->end <= read->last || !step_right(read))
 			break;
-		read->next = read->first;
+		find_begin(read);
 		find_end(read);
 	}
 	read->ntids = 0;

@@ -33,6 +33,8 @@ typedef struct PfaRead
 	int nvarlena;   /* leading columns of varying length */
 	int ntexts;     /* leading columns that are texts in byte order */
 	int nkeytexts;  /* those of them that the key has, and not as null */
+	int nsought;    /* columns of the key that was sought */
+	bool after;     /* what is behind it, and not with it */
 	int nequal;     /* columns of the key that an entry must equal */
 	bool skip_dead; /* entries that are marked as dead to all */
 	int64 nentries; /* for pg_stat_all_indexes */
