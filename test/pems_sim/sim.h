@@ -598,11 +598,11 @@ typedef struct SimRequest
 	struct MHD_Connection *connection;
 	SimBuf body;
 	bool too_big;
-	bool struck; /* faults are chosen */
+	bool struck;    /* faults are chosen */
 	uint64_t woken; /* wake-ups before it was struck */
-	bool waited; /* latency is over */
-	bool set;    /* a fault has changed its setting */
-	bool held;   /* counted as in flight */
+	bool waited;    /* latency is over */
+	bool set;       /* a fault has changed its setting */
+	bool held;      /* counted as in flight */
 	SimStrike strike;
 	SimJson *json;
 	double started;
