@@ -115,6 +115,7 @@ pfa_read_open_index(PfaRead *read, Oid table, Oid index, Snapshot snapshot)
 	read->slot = table_slot_create(read->rel, NULL);
 	read->fetch = table_index_fetch_begin(read->rel);
 	read->key = _bt_mkscankey(read->index, NULL);
+	/* Which a key that is made without a tuple does not know. */
 	_bt_metaversion(read->index, &read->key->heapkeyspace,
 					&read->key->allequalimage);
 	read->nvarlena = count_varlena(read->index);
@@ -206,14 +207,14 @@ enter_page(PfaRead *read, Buffer buffer)
 
 /* Go to the leaf that the key belongs on; false where the index is empty. */
 static bool
-descend(PfaRead *read, int ncolumns, bool after)
+descend(PfaRead *read)
 {
 	Buffer buffer;
 	BTStack stack;
 
 	leave_page(read);
-	read->key->keysz = ncolumns;
-	read->key->nextkey = after;
+	read->key->keysz = read->nsought;
+	read->key->nextkey = read->after;
 	stack = pfa_bt_search(read->index, read->rel, read->key, &buffer,
 						  read->snapshot);
 	pgstat_count_index_scan(read->index);
@@ -332,10 +333,10 @@ find_place(PfaRead *read, int ncolumns, bool after)
 
 /* Whether what is looked for is behind all that is on the page. */
 static bool
-is_behind(PfaRead *read, Page page, int ncolumns, bool after)
+is_behind(PfaRead *read, Page page)
 {
 	return !P_RIGHTMOST(BTPageGetOpaque(page)) &&
-		compare(read, page, ncolumns, P_HIKEY) >= (after ? 0 : 1);
+		compare(read, page, read->nsought, P_HIKEY) >= (read->after ? 0 : 1);
 }
 
 /* Have a copy of the page above; false where it is no use any more. */
@@ -367,7 +368,7 @@ read_inner(PfaRead *read)
 
 /* Go to a leaf by the page above it, which has the leaf, too. */
 static void
-go_down(PfaRead *read, int ncolumns, bool after)
+go_down(PfaRead *read)
 {
 	OffsetNumber first = P_FIRSTDATAKEY(BTPageGetOpaque(read->inner));
 	OffsetNumber at;
@@ -376,7 +377,8 @@ go_down(PfaRead *read, int ncolumns, bool after)
 
 	/* The first one's key is minus infinity, whatever is there. */
 	at = search(read, read->inner, first + 1,
-				PageGetMaxOffsetNumber(read->inner) + 1, ncolumns, after);
+				PageGetMaxOffsetNumber(read->inner) + 1, read->nsought,
+				read->after);
 	item = PageGetItemId(read->inner, at - 1);
 	block = BTreeTupleGetDownLink((IndexTuple) PageGetItem(read->inner, item));
 	leave_page(read);
@@ -388,7 +390,7 @@ go_down(PfaRead *read, int ncolumns, bool after)
 
 		if (!P_ISLEAF(opaque) || (P_IGNORE(opaque) && P_RIGHTMOST(opaque)))
 			report_corruption(read);
-		if (!P_IGNORE(opaque) && !is_behind(read, page, ncolumns, after))
+		if (!P_IGNORE(opaque) && !is_behind(read, page))
 		{
 			enter_page(read, buffer);
 			return;
@@ -404,16 +406,16 @@ go_down(PfaRead *read, int ncolumns, bool after)
  * the page above leads to.
  */
 static bool
-go_forward(PfaRead *read, int ncolumns, bool after)
+go_forward(PfaRead *read)
 {
 	if (!BufferIsValid(read->buffer) || read->first > read->last ||
-		compare(read, read->page, ncolumns, read->first) <= 0)
+		compare(read, read->page, read->nsought, read->first) <= 0)
 		return false;
-	if (!is_behind(read, read->page, ncolumns, after))
+	if (!is_behind(read, read->page))
 		return true;
-	if (!read_inner(read) || is_behind(read, read->inner, ncolumns, after))
+	if (!read_inner(read) || is_behind(read, read->inner))
 		return false;
-	go_down(read, ncolumns, after);
+	go_down(read);
 	return true;
 }
 
@@ -463,7 +465,7 @@ seek(PfaRead *read, const NullableDatum *values, int nvalues, bool after)
 	read->nsought = nvalues;
 	read->after = after;
 	read->ntids = 0;
-	if (go_forward(read, nvalues, after) || descend(read, nvalues, after))
+	if (go_forward(read) || descend(read))
 	{
 		read->next = find_place(read, nvalues, after);
 		find_end(read);

@@ -48,7 +48,7 @@ typedef struct PfaRead
 	OffsetNumber end;  /* behind the last one that matches */
 
 	/* the page above it, which the last descent went through */
-	BlockNumber parent; /* InvalidBlockNumber: the leaf is the root */
+	BlockNumber parent; /* InvalidBlockNumber: none that is of use */
 	Page inner;         /* room for a copy, made when it is first needed */
 	bool inner_read;    /* the copy is of parent */
 
