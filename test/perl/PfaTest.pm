@@ -23,7 +23,7 @@ our @EXPORT = qw(
   session timed stalled setting process_exists log_lines synced
   differences_query
   add_organizations sync_all last_run sim_json mirror_trace pairwise
-  certificate requests_of preload_shim
+  certificate requests_of preload_shim lock_our_tables
 );
 
 my @simulators;
@@ -337,6 +337,25 @@ sub log_lines
 	my $log = slurp_file($node->logfile, $offset // 0);
 	my @lines = $log =~ /^.*$pattern.*$/mg;
 	return scalar @lines;
+}
+
+# A statement that locks every table of the extension, for a transaction that is
+# open: all at once, or a turn of the scheduler and it wait for one another.
+sub lock_our_tables
+{
+	return q{
+		DO $$ DECLARE t text; BEGIN
+			LOOP
+				BEGIN
+					FOR t IN SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
+						WHERE d.deptype = 'e' AND c.relkind = 'r'
+						AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pfa_vanguard')
+					LOOP EXECUTE 'LOCK TABLE ' || t || ' IN ACCESS EXCLUSIVE MODE NOWAIT'; END LOOP;
+					EXIT;
+				EXCEPTION WHEN lock_not_available THEN PERFORM pg_sleep(0.05);
+				END;
+			END LOOP;
+		END $$};
 }
 
 # ---- syncs and the protocol ----

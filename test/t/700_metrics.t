@@ -310,21 +310,7 @@ is( $node->safe_psql($db, q{SELECT count(*) > 0 AND bool_and(value BETWEEN 0 AND
 
 # ---- locks ----
 
-$holder->query_safe(q{
-	BEGIN;
-	-- all at once, or a turn of the scheduler and this wait for one another
-	DO $$ DECLARE t text; BEGIN
-		LOOP
-			BEGIN
-				FOR t IN SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
-					WHERE d.deptype = 'e' AND c.relkind = 'r'
-					AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pfa_vanguard')
-				LOOP EXECUTE 'LOCK TABLE ' || t || ' IN ACCESS EXCLUSIVE MODE NOWAIT'; END LOOP;
-				EXIT;
-			EXCEPTION WHEN lock_not_available THEN PERFORM pg_sleep(0.05);
-			END;
-		END LOOP;
-	END $$});
+$holder->query_safe('BEGIN; ' . lock_our_tables());
 for my $view (split /\n/, $node->safe_psql($db,
 		q{SELECT relname FROM pg_class WHERE relkind = 'v' AND relname ~ '^pfa_(metrics|alerts|workers)' ORDER BY 1}))
 {

@@ -360,20 +360,7 @@ for my $name (sort keys %wanted)
 
 # ---- a scrape while everything is locked ----
 
-$waiter->query_safe(q{
-	-- all at once, or a turn of the scheduler and this wait for one another
-	DO $$ DECLARE t text; BEGIN
-		LOOP
-			BEGIN
-				FOR t IN SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
-					WHERE d.deptype = 'e' AND c.relkind = 'r'
-					AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pfa_vanguard')
-				LOOP EXECUTE 'LOCK TABLE ' || t || ' IN ACCESS EXCLUSIVE MODE NOWAIT'; END LOOP;
-				EXIT;
-			EXCEPTION WHEN lock_not_available THEN PERFORM pg_sleep(0.05);
-			END;
-		END LOOP;
-	END $$});
+$waiter->query_safe(lock_our_tables());
 my @times;
 my $complete = 1;
 for (1 .. 10)
